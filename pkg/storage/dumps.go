@@ -1,0 +1,195 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+)
+
+// Dumps are the core dumps in a bucket. It keeps the protocol: a dump exists if and only if its record exists; the
+// body is complete before the record is written, and the record is gone before the body is removed. What a crash
+// in between leaves is a body without a record, which gc finds. Safe for concurrent use.
+type Dumps struct {
+	bucket Bucket
+	cache  *recordCache
+}
+
+// NewDumps gives the dumps in the bucket.
+func NewDumps(b Bucket) *Dumps { return &Dumps{bucket: b, cache: newRecordCache()} }
+
+// Bucket is where the dumps are.
+func (d *Dumps) Bucket() Bucket { return d.bucket }
+
+// Exists tells whether the dump has been committed. A store that answers that we may not know counts as no: without
+// the right to list, Amazon S3 says 403 for what is not there.
+func (d *Dumps) Exists(ctx context.Context, k Key) (bool, error) {
+	_, err := d.bucket.Stat(ctx, k.Record())
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrDenied):
+		return false, nil
+	}
+	return false, err
+}
+
+// Body is what Commit stores.
+type Body struct {
+	// Reader yields the bytes as they shall be stored, compressed by Codec. It is not closed.
+	Reader io.Reader
+	Codec  Codec
+	// MaxSize is an upper bound of the number of bytes; see PutOptions.
+	MaxSize int64
+}
+
+// Commit stores a dump. It puts the body, then asks record to complete the record with what is only known now (sums
+// and sizes), and puts that. It fails with ErrExists where the dump has been committed before, and has not
+// read the body then. After any other error the dump does not exist, or, if the store's answer to
+// the last write was lost, Exists tells. Only one caller at a time may commit the same key.
+func (d *Dumps) Commit(ctx context.Context, k Key, body Body, record func(stored Object) (*v1alpha1.CoreDump, error)) error {
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	exists, err := d.Exists(ctx, k)
+	if err != nil {
+		return err
+	}
+	if exists {
+		return &Error{Op: "commit", Key: k.Record(), Kind: ErrExists}
+	}
+	stored, err := d.bucket.Put(ctx, k.Body(body.Codec), body.Reader, PutOptions{MaxSize: body.MaxSize, ContentType: "application/octet-stream"})
+	if err != nil {
+		return err
+	}
+	rec, err := record(stored)
+	if err != nil {
+		return err
+	}
+	data, err := EncodeRecord(k, rec)
+	if err != nil {
+		return fmt.Errorf("commit %s: %w", k.Record(), err)
+	}
+	_, err = d.bucket.Put(ctx, k.Record(), bytes.NewReader(data), PutOptions{IfAbsent: true, MaxSize: int64(len(data)), ContentType: "application/json"})
+	return err
+}
+
+// Get reads the record of a dump.
+func (d *Dumps) Get(ctx context.Context, k Key) (*v1alpha1.CoreDump, error) {
+	if err := k.Validate(); err != nil {
+		return nil, err
+	}
+	obj, err := d.bucket.Stat(ctx, k.Record())
+	if err != nil {
+		return nil, err
+	}
+	return d.record(ctx, k, obj)
+}
+
+// record reads the record whose object is known. The caller owns what it returns.
+func (d *Dumps) record(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDump, error) {
+	if rec := d.cache.get(obj); rec != nil {
+		return rec, nil
+	}
+	if obj.Size > MaxRecordSize {
+		return nil, &Error{Op: "read", Key: obj.Key, Kind: ErrCorrupt, Err: fmt.Errorf("record of %d bytes: at most %d are allowed", obj.Size, MaxRecordSize)}
+	}
+	r, err := d.bucket.Open(ctx, obj.Key, obj.ETag, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, MaxRecordSize+1))
+	if err != nil {
+		return nil, err
+	}
+	rec, err := DecodeRecord(k, data, obj.LastModified)
+	if err != nil {
+		return nil, &Error{Op: "read", Key: obj.Key, Kind: ErrCorrupt, Err: err}
+	}
+	d.cache.add(obj, rec)
+	return rec, nil
+}
+
+// OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. The caller closes it.
+func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
+	k, err := ParseName(rec.Namespace, rec.Name)
+	if err != nil {
+		return nil, err
+	}
+	return d.bucket.Open(ctx, k.Body(Codec(rec.Status.Codec)), "", offset, length)
+}
+
+// OpenCore opens the core, decompressed. The reader fails with ErrCorrupt where the bytes are not those of the
+// record (more, fewer, another SHA-256), at the latest in place of io.EOF. The caller closes it.
+func (d *Dumps) OpenCore(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCloser, error) {
+	body, err := d.OpenBody(ctx, rec, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	core, err := Codec(rec.Status.Codec).NewReader(body)
+	if err != nil {
+		body.Close()
+		return nil, &Error{Op: "decompress", Key: rec.Namespace + "/" + rec.Name, Err: err}
+	}
+	return newVerifier(core, body, rec), nil
+}
+
+// Delete removes dumps: their records first, then their bodies. What it could not remove it returns, with the
+// first reason. A body whose record could not be removed stays.
+func (d *Dumps) Delete(ctx context.Context, entries ...Entry) (failed []Entry, err error) {
+	var records, bodies []Entry
+	for _, e := range entries {
+		if e.IsRecord {
+			records = append(records, e)
+		} else {
+			bodies = append(bodies, e)
+		}
+	}
+	failed, err = d.remove(ctx, records)
+	kept := map[Key]bool{}
+	for _, e := range failed {
+		kept[e.Key] = true
+	}
+	bodies, skipped := split(bodies, kept)
+	failed = append(failed, skipped...)
+	failedBodies, bodyErr := d.remove(ctx, bodies)
+	if err == nil {
+		err = bodyErr
+	}
+	return append(failed, failedBodies...), err
+}
+
+func split(entries []Entry, kept map[Key]bool) (rest, skipped []Entry) {
+	for _, e := range entries {
+		if kept[e.Key] {
+			skipped = append(skipped, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return rest, skipped
+}
+
+func (d *Dumps) remove(ctx context.Context, entries []Entry) (failed []Entry, err error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	byKey := make(map[string]Entry, len(entries))
+	keys := make([]string, 0, len(entries))
+	for _, e := range entries {
+		byKey[e.String()] = e
+		keys = append(keys, e.String())
+	}
+	left, err := d.bucket.Delete(ctx, keys...)
+	for _, key := range left {
+		failed = append(failed, byKey[key])
+	}
+	return failed, err
+}

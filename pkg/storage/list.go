@@ -1,0 +1,153 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+)
+
+// recordFetches is how many records are read at a time while listing.
+const recordFetches = 16
+
+// Scope narrows a list. Empty fields mean all; Pod needs Namespace and Container needs Pod.
+type Scope struct {
+	Namespace, Pod, Container string
+}
+
+func (s Scope) prefix() string {
+	prefix := ""
+	for _, c := range []string{s.Namespace, s.Pod, s.Container} {
+		if c == "" {
+			break
+		}
+		prefix += c + "/"
+	}
+	return prefix
+}
+
+// Listed is an object of the layout.
+type Listed struct {
+	Entry
+	Object Object
+}
+
+// Entries yields the objects in scope that match the layout, records and bodies, in the order of their keys, beginning
+// after the key after. It reads no record.
+func (d *Dumps) Entries(ctx context.Context, scope Scope, after string) iter.Seq2[Listed, error] {
+	return func(yield func(Listed, error) bool) {
+		for obj, err := range d.bucket.List(ctx, scope.prefix(), after) {
+			if err != nil {
+				yield(Listed{}, err)
+				return
+			}
+			if e, ok := ParseKey(obj.Key); ok && !yield(Listed{e, obj}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Listing is a dump of a list, or the reason why its record cannot be used.
+type Listing struct {
+	Key Key
+	// Record is nil where Err is not. The receiver owns it.
+	Record *v1alpha1.CoreDump
+	// Err is of kind ErrCorrupt and concerns this record alone.
+	Err error
+}
+
+// List yields the dumps in scope, in the order of their keys, beginning after the key after (the key of a record). Records are read
+// concurrently, a few ahead of the receiver. A record that cannot be understood is yielded as such;
+// an error ends the list.
+func (d *Dumps) List(ctx context.Context, scope Scope, after string) iter.Seq2[Listing, error] {
+	return func(yield func(Listing, error) bool) {
+		reading, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for result := range d.readAhead(reading, scope, after) {
+			l := <-result
+			if errors.Is(l.err, ErrNotFound) || errors.Is(l.err, ErrChanged) {
+				continue // deleted since it was listed
+			}
+			if !yield(l.Listing, l.err) || l.err != nil {
+				return
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			yield(Listing{}, err) // cut short is not the end
+		}
+	}
+}
+
+type fetched struct {
+	Listing
+	err error
+}
+
+// readAhead sends, in order, a channel for every record, on which what was read arrives. It ends with the list or
+// with ctx; what it has begun by then ends with ctx too.
+func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) <-chan chan fetched {
+	ahead := make(chan chan fetched, recordFetches)
+	send := func(result chan fetched) bool {
+		select {
+		case ahead <- result:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	go func() {
+		defer close(ahead)
+		for e, err := range d.Entries(ctx, scope, after) {
+			result := make(chan fetched, 1)
+			if err != nil {
+				result <- fetched{err: err}
+				send(result)
+				return
+			}
+			if !e.IsRecord {
+				continue
+			}
+			if !send(result) {
+				return
+			}
+			go func() { result <- d.fetch(ctx, e) }()
+		}
+	}()
+	return ahead
+}
+
+func (d *Dumps) fetch(ctx context.Context, e Listed) fetched {
+	rec, err := d.record(ctx, e.Key, e.Object)
+	if errors.Is(err, ErrCorrupt) {
+		return fetched{Listing: Listing{Key: e.Key, Err: err}}
+	}
+	return fetched{Listing: Listing{Key: e.Key, Record: rec}, err: err}
+}
+
+// Namespaces yields the names of the namespaces that have anything in the bucket, in order.
+func (d *Dumps) Namespaces(ctx context.Context) iter.Seq2[string, error] {
+	return d.dirs(ctx, "", "", ValidNamespace)
+}
+
+// Pods yields the names of the pods that have anything in the bucket in the namespace, in order, after the name after.
+func (d *Dumps) Pods(ctx context.Context, namespace, after string) iter.Seq2[string, error] {
+	return d.dirs(ctx, namespace+"/", after, ValidPod)
+}
+
+func (d *Dumps) dirs(ctx context.Context, prefix, after string, valid func(string) bool) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for name, err := range d.bucket.ListDirs(ctx, prefix, after) {
+			if err == nil && !valid(name) {
+				continue
+			}
+			if !yield(name, err) || err != nil {
+				return
+			}
+		}
+	}
+}
