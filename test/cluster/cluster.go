@@ -246,3 +246,11 @@ func FreePorts(n int) ([]string, error) {
 	}
 	return ports, nil
 }
+
+// ClientCertificate signs a certificate for a user, as Kubeconfig does.
+func (c *Cluster) ClientCertificate(user string, groups ...string) (Pair, error) {
+	return c.ca.Client(user, groups...)
+}
+
+// FrontProxyCertificate signs a client certificate of another name with the front proxy's CA.
+func (c *Cluster) FrontProxyCertificate(name string) (Pair, error) { return c.frontProxy.Client(name) }
