@@ -286,7 +286,14 @@ func concurrent(t *testing.T, b storage.Bucket) {
 	parallel(8, func(i int) {
 		for n := range 10 {
 			key, data := fmt.Sprintf("ns/pod-%d/container/%d", i%3, i), fmt.Sprint(i, n)
-			if _, err := b.Put(t.Context(), key, strings.NewReader(data), storage.PutOptions{}); err != nil {
+			_, err := b.Put(t.Context(), key, strings.NewReader(data), storage.PutOptions{})
+			for range 100 {
+				if !errors.Is(err, storage.ErrUnavailable) { // some stores say so instead of trying again themselves
+					break
+				}
+				_, err = b.Put(t.Context(), key, strings.NewReader(data), storage.PutOptions{})
+			}
+			if err != nil {
 				t.Error(err)
 				return
 			}

@@ -1,0 +1,173 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"example.io/coredump/pkg/storage"
+)
+
+// Open implements storage.Bucket. A connection that breaks while the object is read is made again, at the place where it broke; of an
+// object that is read in one go from its beginning to its end the store's checksum, if it has one of all bytes, is compared.
+func (b *Bucket) Open(ctx context.Context, key, etag string, offset, length int64) (io.ReadCloser, error) {
+	r, err := b.open(ctx, key, etag, offset, length)
+	if err != nil {
+		return nil, b.fail(ctx, "open", key, err)
+	}
+	return r, nil
+}
+
+func (b *Bucket) open(ctx context.Context, key, etag string, offset, length int64) (io.ReadCloser, error) {
+	if err := storage.CheckKey(key); err != nil {
+		return nil, err
+	}
+	if offset < 0 {
+		return nil, errOffset(offset)
+	}
+	r := &reader{b: b, ctx: ctx, key: key, etag: etag, next: offset, end: math.MaxInt64}
+	if length >= 0 && length < math.MaxInt64-offset {
+		r.end = offset + length
+	}
+	err := errEmptyRange
+	if length != 0 {
+		err = r.connect()
+	}
+	if err == errEmptyRange || status(err) == http.StatusRequestedRangeNotSatisfiable {
+		return b.openEmpty(ctx, key, etag, offset)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// errEmptyRange stands for a range of no bytes, which HTTP cannot ask for.
+var errEmptyRange = errors.New("empty range")
+
+func errOffset(offset int64) error {
+	return fmt.Errorf("%w offset %d: it is not within the object", storage.ErrInvalid, offset)
+}
+
+// openEmpty gives the empty range at offset, if the object goes that far.
+func (b *Bucket) openEmpty(ctx context.Context, key, etag string, offset int64) (io.ReadCloser, error) {
+	obj, err := b.stat(ctx, key, etag)
+	switch {
+	case err != nil:
+		return nil, err
+	case offset > obj.Size:
+		return nil, errOffset(offset)
+	}
+	return io.NopCloser(strings.NewReader("")), nil
+}
+
+// reader reads the bytes from next to end.
+type reader struct {
+	b         *Bucket
+	ctx       context.Context
+	key, etag string
+	next, end int64
+	body      io.ReadCloser
+	failures  int // since the last byte
+}
+
+// connect asks for what has not been read yet.
+func (r *reader) connect() error {
+	in := &s3.GetObjectInput{Bucket: &r.b.opts.Bucket, Key: r.b.full(r.key), IfMatch: ifMatch(r.etag)}
+	switch {
+	case r.end != math.MaxInt64:
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-%d", r.next, r.end-1))
+	case r.next > 0:
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-", r.next))
+	default:
+		in.ChecksumMode = types.ChecksumModeEnabled
+	}
+	out, err := r.b.client.GetObject(r.ctx, in)
+	if status(err) == http.StatusPreconditionFailed {
+		return storage.ErrChanged
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.accept(in.Range != nil, out); err != nil {
+		out.Body.Close()
+		return err
+	}
+	return nil
+}
+
+// accept takes the answer if it is the range that was asked for.
+func (r *reader) accept(ranged bool, out *s3.GetObjectOutput) error {
+	if out.ContentLength == nil {
+		return fmt.Errorf("%w: it does not say how long the object is", storage.ErrUnavailable)
+	}
+	if want := fmt.Sprintf("bytes %d-", r.next); ranged && !strings.HasPrefix(aws.ToString(out.ContentRange), want) {
+		return fmt.Errorf("%w: asked for the bytes from %d on, it sends %.80q", storage.ErrUnavailable, r.next, aws.ToString(out.ContentRange))
+	}
+	// Its end is the object's where that comes before ours.
+	r.end = min(r.end, r.next+*out.ContentLength)
+	r.etag, r.body = unquote(out.ETag), out.Body
+	return nil
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for {
+		n, err := r.body.Read(p)
+		r.next += int64(n)
+		switch {
+		case err == nil:
+			r.failures = 0
+			return n, nil
+		case err == io.EOF && r.next == r.end:
+			return n, io.EOF
+		case err == io.EOF:
+			err = io.ErrUnexpectedEOF
+		}
+		if n > 0 {
+			r.failures = 0
+			return n, r.recover(err)
+		}
+		if err := r.recover(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// recover goes on after a broken connection, or says why not.
+func (r *reader) recover(err error) error {
+	for {
+		r.body.Close()
+		r.failures++
+		if kind := kindOf(err); r.ctx.Err() != nil || kind != storage.ErrUnavailable || r.failures >= r.b.opts.Attempts || r.next >= r.end {
+			r.body = broken{r.b.fail(r.ctx, "read", r.key, err)}
+			_, err := r.body.Read(nil)
+			return err
+		}
+		if err = r.connect(); err == nil {
+			return nil
+		}
+	}
+}
+
+func (r *reader) Close() error {
+	// What Close says of a body that was left early is of no interest.
+	_ = r.body.Close()
+	return nil
+}
+
+// broken is the body of a reader that has failed for good.
+type broken struct{ err error }
+
+func (b broken) Read([]byte) (int, error) { return 0, b.err }
+func (b broken) Close() error             { return nil }
