@@ -1,0 +1,115 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package download
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+)
+
+// Cores opens cores; *storage.Dumps does. The reader must fail where the core is not the one of its record.
+type Cores interface {
+	OpenCore(ctx context.Context, record *v1alpha1.CoreDump) (io.ReadCloser, error)
+}
+
+// Config is what all downloads have in common.
+type Config struct {
+	Cores Cores
+	// Authorizer is asked for the right to dump where a request comes by the subresource proxy.
+	Authorizer authorizer.UnconditionalAuthorizer
+	// MaxConcurrent is how many downloads may run at a time.
+	MaxConcurrent int
+	// StallTimeout is how long a client may take no byte, and the store give none, before the download is aborted.
+	StallTimeout time.Duration
+	// Workers is how many goroutines compress, for each download. Each takes a few MiB.
+	Workers int
+	// Now is the clock that spans of time count back from.
+	Now func() time.Time
+}
+
+// Server runs downloads, a limited number at a time. Safe for concurrent use.
+type Server struct {
+	Config
+	slots chan struct{}
+}
+
+// NewServer makes a server.
+func NewServer(c Config) *Server {
+	registerMetrics()
+	return &Server{Config: c, slots: make(chan struct{}, c.MaxConcurrent)}
+}
+
+// Object is what is asked for, an object of the API.
+type Object struct {
+	Resource        schema.GroupResource
+	Namespace, Name string
+	// Params are the parameters that the resource understands besides format.
+	Params Params
+	// Select gives the dumps that the query asks for and that the user of ctx may see, at least one. ctx has the namespace.
+	Select func(ctx context.Context, q Query) ([]*v1alpha1.CoreDump, error)
+}
+
+// Handler answers one request. The responder gets every error that can still be told.
+func (s *Server) Handler(object Object, responder rest.Responder) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		t := &transfer{server: s, object: object, start: time.Now(), format: "none"}
+		// The generic API server gives the namespace to Connect, but not with the request.
+		req = req.WithContext(request.WithNamespace(req.Context(), object.Namespace))
+		err := t.serve(w, req)
+		t.record(req.Context(), err)
+		switch {
+		case err == nil:
+		case t.committed:
+			// The only way to tell the client now. The generic API server passes it on to net/http.
+			panic(http.ErrAbortHandler)
+		default:
+			responder.Error(err)
+		}
+	})
+}
+
+// acquire takes a slot if there is one. The caller gives it back.
+func (s *Server) acquire() (release func(), ok bool) {
+	select {
+	case s.slots <- struct{}{}:
+		inflight.Inc()
+		return func() { inflight.Dec(); <-s.slots }, true
+	default:
+		return nil, false
+	}
+}
+
+// Methods is the part of rest.Storage and rest.Connecter that all subresources have in common.
+type Methods struct{}
+
+// Destroy has nothing to release.
+func (Methods) Destroy() {}
+
+// ConnectMethods are the methods that are served. For RBAC both are the verb get.
+func (Methods) ConnectMethods() []string { return []string{http.MethodGet, http.MethodHead} }
+
+// NewConnectOptions has no options type and no path below: ParseQuery understands the query.
+func (Methods) NewConnectOptions() (runtime.Object, bool, string) { return nil, false, "" }
+
+// ProducesMIMETypes is for the API's documentation.
+func (Methods) ProducesMIMETypes(string) []string {
+	var types []string
+	for _, f := range formats {
+		types = append(types, f.MediaType)
+	}
+	return types
+}
+
+// ProducesObject is for the API's documentation.
+func (Methods) ProducesObject(string) any { return "" }
