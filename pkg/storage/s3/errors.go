@@ -22,7 +22,7 @@ const noSuchUpload = "NoSuchUpload"
 // kindOfCode are the codes of S3's errors whose kind their HTTP status does not tell.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 var kindOfCode = map[string]error{
-	"AccessDenied":                 storage.ErrDenied, // of one key of many
+	"AccessDenied":                 storage.ErrDenied,      // of one key of many
 	noSuchUpload:                   storage.ErrUnavailable, // somebody removed it: a new one may do
 	"BadDigest":                    storage.ErrCorrupt,
 	"InvalidDigest":                storage.ErrCorrupt,

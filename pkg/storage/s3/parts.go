@@ -6,10 +6,12 @@ package s3
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -18,6 +20,9 @@ import (
 
 	"example.io/coredump/pkg/storage"
 )
+
+// grace is how long the parts that are under way when the caller's context ends may take to arrive.
+const grace = 2 * time.Second
 
 // parts is an upload in parts.
 type parts struct {
@@ -59,13 +64,17 @@ func (b *Bucket) putParts(ctx context.Context, key string, p *parts, first []byt
 	return p.complete(ctx, key, opts)
 }
 
-// send sends the parts, concurrency at a time, while the next is read. It returns when nothing is under way any more.
+// send sends the parts, concurrency at a time, while the next is read. It returns when nothing is under way any more: a part that arrived
+// after its upload was removed would stay in the store. So what is under way when something fails, or when ctx ends, may end by itself.
 func (p *parts) send(ctx context.Context, data []byte) error {
-	ctx, cancel := context.WithCancel(ctx)
+	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
+	p.src.ctx = reading
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, stop) })()
+	var group errgroup.Group
 	group.SetLimit(p.concurrency)
-	p.src.ctx = ctx // a part that failed ends the reading too
 
 	var err error
 	for more := true; err == nil && len(data) > 0; {
@@ -82,7 +91,11 @@ func (p *parts) send(ctx context.Context, data []byte) error {
 		group.Go(func() error {
 			defer p.b.release(chunk)
 			copy(sum, p.b.checksum.sum(chunk))
-			return p.sendPart(ctx, part, chunk, encode(sum))
+			err := p.sendPart(sending, part, chunk, encode(sum))
+			if err != nil {
+				cancel()
+			}
+			return err
 		})
 		data = nil
 		if more {
@@ -93,12 +106,9 @@ func (p *parts) send(ctx context.Context, data []byte) error {
 			data = buf[:n]
 		}
 	}
-	if err != nil {
-		cancel()
-	}
-	// A reading that ended with the context has ended for a part's sake, or for the caller's.
-	if sendErr := group.Wait(); err == nil || isContext(err) && sendErr != nil {
-		return sendErr
+	sendErr := group.Wait()
+	if sendErr != nil && (err == nil || ctx.Err() == nil && errors.Is(err, context.Canceled)) {
+		return sendErr // the reading, if that failed too, did so for this
 	}
 	return err
 }
@@ -139,6 +149,9 @@ func (p *parts) complete(ctx context.Context, key string, opts storage.PutOption
 		*c.field(&in.ChecksumCRC64NVME, &in.ChecksumCRC32C, &in.ChecksumSHA256, &none) = &sum
 	}
 	out, err := p.b.client.CompleteMultipartUpload(ctx, in, p.b.patient)
+	if err == nil && out.ETag == nil {
+		err = fmt.Errorf("%w: the answer to the completion of the upload is empty", storage.ErrUnavailable)
+	}
 	if err != nil {
 		return storage.Object{}, err
 	}

@@ -6,7 +6,6 @@ package s3
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -163,7 +162,3 @@ type sourceError struct{ error }
 func (e sourceError) Unwrap() error { return e.error }
 
 var errTooLong = fmt.Errorf("%w length: it does not fit into %d parts; set a larger part-size, or say how long it may be", storage.ErrInvalid, maxParts)
-
-func isContext(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}

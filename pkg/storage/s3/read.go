@@ -79,7 +79,8 @@ type reader struct {
 	key, etag string
 	next, end int64
 	body      io.ReadCloser
-	failures  int // since the last byte
+	failures  int   // since the last byte
+	err       error // io.EOF, or why it failed for good
 }
 
 // connect asks for what has not been read yet.
@@ -122,52 +123,43 @@ func (r *reader) accept(ranged bool, out *s3.GetObjectOutput) error {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
-	for {
+	for r.err == nil {
 		n, err := r.body.Read(p)
 		r.next += int64(n)
-		switch {
-		case err == nil:
-			r.failures = 0
-			return n, nil
-		case err == io.EOF && r.next == r.end:
-			return n, io.EOF
-		case err == io.EOF:
-			err = io.ErrUnexpectedEOF
-		}
 		if n > 0 {
 			r.failures = 0
-			return n, r.recover(err)
 		}
-		if err := r.recover(err); err != nil {
-			return 0, err
+		switch {
+		case err == nil:
+			return n, nil
+		case err == io.EOF && r.next == r.end:
+			r.err = io.EOF
+		case err == io.EOF:
+			r.recover(io.ErrUnexpectedEOF)
+		default:
+			r.recover(err)
+		}
+		if n > 0 {
+			return n, r.err
 		}
 	}
+	return 0, r.err
 }
 
-// recover goes on after a broken connection, or says why not.
-func (r *reader) recover(err error) error {
-	for {
-		r.body.Close()
+// recover goes on after a broken connection, or sets r.err.
+func (r *reader) recover(err error) {
+	for err != nil {
+		_ = r.body.Close()
 		r.failures++
-		if kind := kindOf(err); r.ctx.Err() != nil || kind != storage.ErrUnavailable || r.failures >= r.b.opts.Attempts || r.next >= r.end {
-			r.body = broken{r.b.fail(r.ctx, "read", r.key, err)}
-			_, err := r.body.Read(nil)
-			return err
+		if kindOf(err) != storage.ErrUnavailable || r.ctx.Err() != nil || r.failures >= r.b.opts.Attempts || r.next >= r.end {
+			r.err = r.b.fail(r.ctx, "read", r.key, err)
+			return
 		}
-		if err = r.connect(); err == nil {
-			return nil
-		}
+		err = r.connect()
 	}
 }
 
 func (r *reader) Close() error {
-	// What Close says of a body that was left early is of no interest.
-	_ = r.body.Close()
+	_ = r.body.Close() // what it says of a body that was left early is of no interest
 	return nil
 }
-
-// broken is the body of a reader that has failed for good.
-type broken struct{ err error }
-
-func (b broken) Read([]byte) (int, error) { return 0, b.err }
-func (b broken) Close() error             { return nil }
