@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -189,7 +190,7 @@ func (c *Cluster) TokenKubeconfig(ctx context.Context, namespace, serviceAccount
 	if err != nil {
 		return "", err
 	}
-	return c.writeKubeconfig(serviceAccount, &clientcmdapi.AuthInfo{Token: string(token[:len(token)-1])})
+	return c.writeKubeconfig(serviceAccount, &clientcmdapi.AuthInfo{Token: strings.TrimSpace(string(token))})
 }
 
 func (c *Cluster) writeKubeconfig(name string, auth *clientcmdapi.AuthInfo) (string, error) {
