@@ -394,6 +394,16 @@ func TestAgesCountByTheStoresClockWhereItTellsTheTime(t *testing.T) {
 	w.contains(w.log, "going by the local clock")
 }
 
+func TestTheS3DriverTellsTheTime(t *testing.T) {
+	b, err := buckets.Open(t.Context(), "s3://bucket?region=us-east-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := b.(serverClock); !ok {
+		t.Errorf("%T does not tell the time", b)
+	}
+}
+
 func TestMetricsGoToAFileAndToAPushGateway(t *testing.T) {
 	var pushed string
 	gateway := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

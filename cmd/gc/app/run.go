@@ -82,13 +82,16 @@ func (r *run) do(ctx context.Context, bucket storage.Bucket) (err error) {
 	return err
 }
 
+// serverClock is a bucket that tells the time.
+type serverClock interface {
+	ServerTime(context.Context) (time.Time, error)
+}
+
 // clock gives the time by the store's clock, which ages count by, where the store tells it. Otherwise it is the
 // local one, and the graces, at least an hour each, cover what it is wrong by.
 func (r *run) clock(ctx context.Context, b storage.Bucket) time.Time {
 	local := r.Now()
-	store, ok := b.(interface {
-		ServerTime(context.Context) (time.Time, error)
-	})
+	store, ok := b.(serverClock)
 	if !ok {
 		return local
 	}
