@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Installs the Debian packages whose programs are missing:
+#
+#   hack/install-deps.sh [test] [verify] [bench]     for the tests, for the checks, for the benchmarks
+#
+# Where it cannot (not root, no apt-get, no package), it says what is missing and what for, and succeeds: what needs
+# the program then says so itself, by a skipped test, a failed check or a missing row.
+set -euo pipefail
+
+# program, package, what for, why
+known='
+gcc         gcc             test    the race detector links with it
+gcc         libc6-dev       test    the race detector links with it
+gdb         gdb             test    opens the cores that come out at the end
+file        file            test    tells a core from anything else, independently of us
+zstd        zstd            test    reads what we have stored, independently of us
+tar         tar             test    reads what we serve
+shellcheck  shellcheck      verify  make verify-shell
+aws         awscli          bench   the peer of upload_vs_awscli
+rclone      rclone          bench   the peer of upload_vs_rclone
+'
+
+# have PROGRAM PACKAGE: of programs in the user's own directories nobody knows which version they are, so those do not count.
+have() {
+  case $2 in
+  libc6-dev) [ -e /usr/include/stdlib.h ] ;;
+  awscli | rclone) [ -x "/usr/bin/$1" ] ;;
+  *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+# missing PURPOSE...: the lines of the table whose program is not there.
+missing() {
+  local program package purpose why
+  while read -r program package purpose why; do
+    [[ " $* " == *" $purpose "* ]] || continue
+    have "$program" "$package" || echo "$program $package $purpose $why"
+  done < <(grep . <<<"$known")
+}
+
+[ $# -gt 0 ] || set -- test verify bench
+wanted=$(missing "$@")
+[ -n "$wanted" ] || exit 0
+mapfile -t packages < <(awk '{print $2}' <<<"$wanted")
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "installing ${packages[*]}" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  if apt-get -qq update >/dev/null; then
+    for package in "${packages[@]}"; do # one by one: what there is gets installed, whatever else there is not
+      apt-get -qq install -y --no-install-recommends "$package" >/dev/null || echo "apt-get could not install $package" >&2
+    done
+  fi
+fi
+missing "$@" | while read -r program package purpose why; do
+  echo "MISSING: $program, for $purpose: $why. On Debian: apt-get install $package" >&2
+done

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Repairs those findings of go vet that it has a repair for.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+go vet -fix -tags=integration ./...
+go -C hack/tools vet -fix ./...

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Import rules (hack/imports/rules.go), logging conventions (hack/tools/logcheck), staticcheck, and go fix: no older way of
+# writing where the language has a better one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+failed=0
+go run ./hack/imports || failed=1
+mkdir -p _output/tools
+go -C hack/tools build -o ../../_output/tools/ ./logcheck honnef.co/go/tools/cmd/staticcheck
+go vet -vettool="$PWD/_output/tools/logcheck" -tags=integration ./... || failed=1
+_output/tools/staticcheck -tags=integration ./... || failed=1
+go fix -diff -omitzero=false -tags=integration ./... || { echo "go fix has proposals: make update-lint" >&2; failed=1; }
+go -C hack/tools test ./... || failed=1
+exit "$failed"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# go vet, also of the integration tests.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+go vet -tags=integration ./...
+go -C hack/tools vet ./...
