@@ -4,6 +4,8 @@
 package apiserver
 
 import (
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -11,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/util/compatibility"
 	"k8s.io/component-base/version"
 
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/generated/openapi"
 )
 
@@ -20,8 +23,11 @@ func NewGenericConfig() *genericapiserver.RecommendedConfig {
 	c := genericapiserver.NewRecommendedConfig(Codecs)
 	c.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 
-	// kubectl explain reads OpenAPI; without version 3 no group can be installed.
-	namer := openapinamer.NewDefinitionNamer(Scheme)
+	// kubectl explain reads OpenAPI; without version 3 no group can be installed. Scheme has each type twice, and
+	// clients have no use for the internal version.
+	external := runtime.NewScheme()
+	utilruntime.Must(v1alpha1.AddToScheme(external))
+	namer := openapinamer.NewDefinitionNamer(external)
 	c.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
 	c.OpenAPIConfig.Info.Title = "coredump"
 	c.OpenAPIConfig.Info.Version = version.Get().GitVersion
