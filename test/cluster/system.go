@@ -126,15 +126,23 @@ func (s *System) StartAPIServer(ctx context.Context, args ...string) (*Process, 
 	return p, p.WaitFor(ctx, s.available)
 }
 
-// available asks for the APIService's condition and for the resource list.
+// available asks for the resource list and for the schema, through kube-apiserver.
 func (s *System) available(ctx context.Context) error {
 	client, err := s.Cluster.Client(s.Cluster.Admin)
 	if err != nil {
 		return err
 	}
 	resources, err := client.Discovery().ServerResourcesForGroupVersion("coredump.example.io/v1alpha1")
-	if err == nil && len(resources.APIResources) == 0 {
-		err = errors.New("no resources")
+	if err != nil {
+		return err
+	}
+	if len(resources.APIResources) == 0 {
+		return errors.New("no resources")
+	}
+	// kube-apiserver fetches the schema some seconds later; kubectl explain needs it.
+	schema, err := client.Discovery().RESTClient().Get().AbsPath("/openapi/v3/apis/coredump.example.io/v1alpha1").DoRaw(ctx)
+	if err == nil && !bytes.Contains(schema, []byte("CoreDumpEndpoint")) {
+		err = errors.New("no schema")
 	}
 	return err
 }
