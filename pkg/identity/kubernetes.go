@@ -1,0 +1,197 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/lru"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+)
+
+const (
+	// requestTimeout bounds one question to the API server.
+	requestTimeout = 15 * time.Second
+	// A namespace is asked for again after namespaceFresh: one of the same name may have another UID.
+	namespaceFresh = 10 * time.Second
+	namespacesKept = 1024
+)
+
+// Kubernetes identifies by the pods of this node and by their namespaces. It needs get, list and watch of pods, and get of
+// namespaces. Safe for concurrent use.
+type Kubernetes struct {
+	place      Place
+	client     corev1client.CoreV1Interface
+	memory     *memory
+	pods       cache.Controller
+	namespaces *lru.Cache
+}
+
+// NewKubernetes makes an identifier for the node of the place, which must have a name.
+func NewKubernetes(client corev1client.CoreV1Interface, place Place) *Kubernetes {
+	k := &Kubernetes{place: place, client: client, memory: newMemory(), namespaces: lru.New(namespacesKept)}
+	ofNode := func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", place.NodeName).String()
+	}
+	_, k.pods = cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				ofNode(&o)
+				return client.Pods(metav1.NamespaceAll).List(ctx, o)
+			},
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				ofNode(&o)
+				return client.Pods(metav1.NamespaceAll).Watch(ctx, o)
+			},
+		}, client),
+		ObjectType: &corev1.Pod{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    k.seen,
+			UpdateFunc: func(_, pod any) { k.seen(pod) },
+			DeleteFunc: k.deleted,
+		},
+		Transform: bare,
+	})
+	return k
+}
+
+// Run follows the pods of this node until ctx ends.
+func (k *Kubernetes) Run(ctx context.Context) error {
+	k.pods.RunWithContext(ctx)
+	return nil
+}
+
+// Synced tells whether all pods of this node are known.
+func (k *Kubernetes) Synced() bool { return k.pods.HasSynced() }
+
+// bare drops from a pod what reduce does not need, before the informer keeps it.
+func bare(obj any) (any, error) {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	kept := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
+			CreationTimestamp: p.CreationTimestamp, Labels: p.Labels, OwnerReferences: p.OwnerReferences,
+		},
+		Status: corev1.PodStatus{
+			InitContainerStatuses: p.Status.InitContainerStatuses, ContainerStatuses: p.Status.ContainerStatuses,
+			EphemeralContainerStatuses: p.Status.EphemeralContainerStatuses,
+		},
+	}
+	kept.Spec.InitContainers = bareContainers(p.Spec.InitContainers)
+	kept.Spec.Containers = bareContainers(p.Spec.Containers)
+	for _, c := range p.Spec.EphemeralContainers {
+		kept.Spec.EphemeralContainers = append(kept.Spec.EphemeralContainers, corev1.EphemeralContainer{
+			EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: c.Name, Image: c.Image},
+		})
+	}
+	return kept, nil
+}
+
+func bareContainers(list []corev1.Container) (kept []corev1.Container) {
+	for _, c := range list {
+		kept = append(kept, corev1.Container{Name: c.Name, Image: c.Image})
+	}
+	return kept
+}
+
+func (k *Kubernetes) seen(obj any) {
+	if p, ok := obj.(*corev1.Pod); ok {
+		k.memory.put(p.Namespace+"/"+p.Name, reduce(p))
+	}
+}
+
+func (k *Kubernetes) deleted(obj any) {
+	if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = last.Obj
+	}
+	if p, ok := obj.(*corev1.Pod); ok {
+		k.memory.put(p.Namespace+"/"+p.Name, reduce(p))
+		k.memory.remove(p.Namespace+"/"+p.Name, string(p.UID), time.Now())
+	}
+}
+
+// Identify completes the record, whose names, process time and namespace must be set. What Kubernetes does not know stays empty.
+// It fails where Kubernetes gives no answer, for then the record would lack what decides who may
+// see it: try again. That there is no such pod or namespace is an answer.
+func (k *Kubernetes) Identify(ctx context.Context, d *v1alpha1.CoreDump) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	k.place.fill(d)
+	uid, err := k.namespaceUID(ctx, d.Namespace, d.Spec.Process.Time.Time)
+	if err != nil {
+		return fmt.Errorf("identify: namespace %s: %w", d.Namespace, err)
+	}
+	d.Spec.NamespaceUID = uid
+	p, err := k.podAt(ctx, d)
+	if err != nil {
+		return fmt.Errorf("identify: pod %s/%s: %w", d.Namespace, d.Spec.PodName, err)
+	}
+	if p != nil {
+		p.fill(d)
+	}
+	return nil
+}
+
+// podAt gives the pod that crashed, or nil where that cannot be told.
+func (k *Kubernetes) podAt(ctx context.Context, d *v1alpha1.CoreDump) (*pod, error) {
+	p, known := k.memory.at(d.Namespace+"/"+d.Spec.PodName, d.Spec.Process.Time.Time)
+	if known {
+		return p, nil
+	}
+	// The watch may be behind.
+	got, err := k.client.Pods(d.Namespace).Get(ctx, d.Spec.PodName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case got.Spec.NodeName != k.place.NodeName || got.CreationTimestamp.After(d.Spec.Process.Time.Time):
+		return nil, nil // another pod that has the name now
+	}
+	return reduce(got), nil
+}
+
+// namespace is what is kept of a namespace.
+type namespace struct {
+	uid            string
+	created, asked time.Time
+}
+
+// namespaceUID gives the UID of the namespace if it existed at the time. An older dump is of a namespace that had the same name, perhaps
+// another tenant's.
+func (k *Kubernetes) namespaceUID(ctx context.Context, name string, at time.Time) (string, error) {
+	kept, _ := k.namespaces.Get(name)
+	ns, ok := kept.(namespace)
+	if !ok || time.Since(ns.asked) > namespaceFresh {
+		asked := time.Now()
+		got, err := k.client.Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			k.namespaces.Remove(name)
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		ns = namespace{string(got.UID), got.CreationTimestamp.Time, asked}
+		k.namespaces.Add(name, ns)
+	}
+	if at.Before(ns.created) {
+		return "", nil
+	}
+	return ns.uid, nil
+}
