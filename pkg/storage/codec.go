@@ -71,6 +71,9 @@ func (c Codec) NewReader(r io.Reader) (io.ReadCloser, error) {
 	case CodecGzip:
 		src := &sourceErr{r: r}
 		z, err := gzip.NewReader(bufio.NewReaderSize(src, 64<<10))
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF // no bytes at all are no gzip stream
+		}
 		if err != nil {
 			return nil, src.blame(err)
 		}

@@ -22,7 +22,7 @@ type Dumps struct {
 }
 
 // NewDumps gives the dumps in the bucket.
-func NewDumps(b Bucket) *Dumps { return &Dumps{bucket: b, cache: newRecordCache()} }
+func NewDumps(b Bucket) *Dumps { return &Dumps{bucket: b, cache: newRecordCache(cacheSize)} }
 
 // Bucket is where the dumps are.
 func (d *Dumps) Bucket() Bucket { return d.bucket }
@@ -49,13 +49,17 @@ type Body struct {
 	MaxSize int64
 }
 
-// Commit stores a dump. It puts the body, then asks record to complete the record with what is only known now (sums
-// and sizes), and puts that. It fails with ErrExists where the dump has been committed before, and has not
-// read the body then. After any other error the dump does not exist, or, if the store's answer to
-// the last write was lost, Exists tells. Only one caller at a time may commit the same key.
+// Commit stores a dump. It puts the body, then asks record for what is to be said of it, completes that with what the store has
+// confirmed (codec, stored size, checksum), and puts that. It fails with ErrExists where the dump has been
+// committed before, and has not read the body then, unless the store does not let us ask. After any other error
+// the dump does not exist, or, if the store's answer to the last write was lost, Exists tells.
+// Only one caller at a time may commit the same key.
 func (d *Dumps) Commit(ctx context.Context, k Key, body Body, record func(stored Object) (*v1alpha1.CoreDump, error)) error {
 	if err := k.Validate(); err != nil {
 		return err
+	}
+	if !body.Codec.valid() {
+		return fmt.Errorf("%w codec %.20q", ErrInvalid, body.Codec)
 	}
 	exists, err := d.Exists(ctx, k)
 	if err != nil {
@@ -72,12 +76,28 @@ func (d *Dumps) Commit(ctx context.Context, k Key, body Body, record func(stored
 	if err != nil {
 		return err
 	}
+	rec = rec.DeepCopy()
+	rec.Status.Codec, rec.Status.StoredSize, rec.Status.Checksum = string(body.Codec), stored.Size, stored.Checksum
 	data, err := EncodeRecord(k, rec)
 	if err != nil {
-		return fmt.Errorf("commit %s: %w", k.Record(), err)
+		return &Error{Op: "commit", Key: k.Record(), Err: err}
 	}
 	_, err = d.bucket.Put(ctx, k.Record(), bytes.NewReader(data), PutOptions{IfAbsent: true, MaxSize: int64(len(data)), ContentType: "application/json"})
+	if errors.Is(err, ErrExists) && d.holds(ctx, k.Record(), data) {
+		return nil // the answer to our request was lost and it was made again
+	}
 	return err
+}
+
+// holds tells whether the object under key is data.
+func (d *Dumps) holds(ctx context.Context, key string, data []byte) bool {
+	r, err := d.bucket.Open(ctx, key, "", 0, int64(len(data))+1)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	there, err := io.ReadAll(r)
+	return err == nil && bytes.Equal(there, data)
 }
 
 // Get reads the record of a dump.
@@ -107,23 +127,39 @@ func (d *Dumps) record(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDu
 	defer r.Close()
 	data, err := io.ReadAll(io.LimitReader(r, MaxRecordSize+1))
 	if err != nil {
-		return nil, err
+		return nil, named("read", obj.Key, err)
 	}
 	rec, err := DecodeRecord(k, data, obj.LastModified)
 	if err != nil {
-		return nil, &Error{Op: "read", Key: obj.Key, Kind: ErrCorrupt, Err: err}
+		return nil, &Error{Op: "read", Key: obj.Key, Err: err}
 	}
-	d.cache.add(obj, rec)
+	d.cache.add(obj, rec, len(data))
 	return rec, nil
 }
 
-// OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. The caller closes it.
+// OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the
+// stored size of the record is cut there. The reader fails with ErrCorrupt, in place of io.EOF, where the
+// object has another number of bytes than the record says. The caller closes it.
 func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
 	k, err := ParseName(rec.Namespace, rec.Name)
 	if err != nil {
 		return nil, err
 	}
-	return d.bucket.Open(ctx, k.Body(Codec(rec.Status.Codec)), "", offset, length)
+	key, rest := k.Body(Codec(rec.Status.Codec)), rec.Status.StoredSize-offset
+	if offset < 0 || rest < 0 {
+		return nil, &Error{Op: "open", Key: key, Err: fmt.Errorf("%w offset %d: the stored size is %d", ErrInvalid, offset, rec.Status.StoredSize)}
+	}
+	want := rest
+	if 0 <= length && length < rest {
+		want = length
+	} else {
+		length = -1 // to the end, to see that it is there
+	}
+	r, err := d.bucket.Open(ctx, key, "", offset, length)
+	if err != nil {
+		return nil, err
+	}
+	return &exactly{ReadCloser: r, key: key, left: want}, nil
 }
 
 // OpenCore opens the core, decompressed. The reader fails with ErrCorrupt where the bytes are not those of the
@@ -133,12 +169,14 @@ func (d *Dumps) OpenCore(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCl
 	if err != nil {
 		return nil, err
 	}
+	k, _ := ParseName(rec.Namespace, rec.Name)
+	key := k.Body(Codec(rec.Status.Codec))
 	core, err := Codec(rec.Status.Codec).NewReader(body)
 	if err != nil {
 		body.Close()
-		return nil, &Error{Op: "decompress", Key: rec.Namespace + "/" + rec.Name, Err: err}
+		return nil, named("open", key, err)
 	}
-	return newVerifier(core, body, rec), nil
+	return newVerifier(core, body, key, rec), nil
 }
 
 // Delete removes dumps: their records first, then their bodies. What it could not remove it returns, with the

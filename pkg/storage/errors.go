@@ -18,7 +18,7 @@ var (
 	// ErrChanged is returned by Open where the object has another ETag than asked for.
 	ErrChanged = errors.New("changed meanwhile")
 	// ErrCorrupt is returned where bytes are not what they were or ought to be: a checksum that does not fit, a record that
-	// cannot be understood. Trying again does not help.
+	// cannot be understood. Reading again does not help; writing again may.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrDenied is returned where the store does not let us do it.
 	ErrDenied = errors.New("access denied")

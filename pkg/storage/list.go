@@ -6,7 +6,9 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"sync"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
@@ -19,15 +21,24 @@ type Scope struct {
 	Namespace, Pod, Container string
 }
 
-func (s Scope) prefix() string {
-	prefix := ""
-	for _, c := range []string{s.Namespace, s.Pod, s.Container} {
-		if c == "" {
+// prefix is what the keys in scope begin with. There are none, and ok is false, where a name cannot be one.
+func (s Scope) prefix() (prefix string, ok bool, err error) {
+	if s.Namespace == "" && s.Pod != "" || s.Pod == "" && s.Container != "" {
+		return "", false, fmt.Errorf("%w scope %+q: a pod needs its namespace, a container its pod", ErrInvalid, s)
+	}
+	for _, c := range []struct {
+		name  string
+		valid func(string) bool
+	}{{s.Namespace, ValidNamespace}, {s.Pod, ValidPod}, {s.Container, ValidContainer}} {
+		if c.name == "" {
 			break
 		}
-		prefix += c + "/"
+		if !c.valid(c.name) {
+			return "", false, nil
+		}
+		prefix += c.name + "/"
 	}
-	return prefix
+	return prefix, true, nil
 }
 
 // Listed is an object of the layout.
@@ -40,7 +51,14 @@ type Listed struct {
 // after the key after. It reads no record.
 func (d *Dumps) Entries(ctx context.Context, scope Scope, after string) iter.Seq2[Listed, error] {
 	return func(yield func(Listed, error) bool) {
-		for obj, err := range d.bucket.List(ctx, scope.prefix(), after) {
+		prefix, ok, err := scope.prefix()
+		if err != nil {
+			yield(Listed{}, err)
+		}
+		if !ok {
+			return
+		}
+		for obj, err := range d.bucket.List(ctx, prefix, after) {
 			if err != nil {
 				yield(Listed{}, err)
 				return
@@ -67,8 +85,10 @@ type Listing struct {
 func (d *Dumps) List(ctx context.Context, scope Scope, after string) iter.Seq2[Listing, error] {
 	return func(yield func(Listing, error) bool) {
 		reading, cancel := context.WithCancel(ctx)
+		ahead, done := d.readAhead(reading, scope, after)
+		defer done()
 		defer cancel()
-		for result := range d.readAhead(reading, scope, after) {
+		for result := range ahead {
 			l := <-result
 			if errors.Is(l.err, ErrNotFound) || errors.Is(l.err, ErrChanged) {
 				continue // deleted since it was listed
@@ -89,8 +109,9 @@ type fetched struct {
 }
 
 // readAhead sends, in order, a channel for every record, on which what was read arrives. It ends with the list or
-// with ctx; what it has begun by then ends with ctx too.
-func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) <-chan chan fetched {
+// with ctx; done waits until nothing of it runs any more.
+func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) (_ <-chan chan fetched, done func()) {
+	var running sync.WaitGroup
 	ahead := make(chan chan fetched, recordFetches)
 	send := func(result chan fetched) bool {
 		select {
@@ -100,7 +121,7 @@ func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) <-chan
 			return false
 		}
 	}
-	go func() {
+	running.Go(func() {
 		defer close(ahead)
 		for e, err := range d.Entries(ctx, scope, after) {
 			result := make(chan fetched, 1)
@@ -115,10 +136,10 @@ func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) <-chan
 			if !send(result) {
 				return
 			}
-			go func() { result <- d.fetch(ctx, e) }()
+			running.Go(func() { result <- d.fetch(ctx, e) })
 		}
-	}()
-	return ahead
+	})
+	return ahead, running.Wait
 }
 
 func (d *Dumps) fetch(ctx context.Context, e Listed) fetched {
@@ -129,13 +150,17 @@ func (d *Dumps) fetch(ctx context.Context, e Listed) fetched {
 	return fetched{Listing: Listing{Key: e.Key, Record: rec}, err: err}
 }
 
-// Namespaces yields the names of the namespaces that have anything in the bucket, in order.
+// Namespaces yields the names of the namespaces that have anything in the bucket, in the order of their keys.
 func (d *Dumps) Namespaces(ctx context.Context) iter.Seq2[string, error] {
 	return d.dirs(ctx, "", "", ValidNamespace)
 }
 
-// Pods yields the names of the pods that have anything in the bucket in the namespace, in order, after the name after.
+// Pods yields the names of the pods that have anything in the bucket in the namespace, in the order of their keys ("a-b" before
+// "a"), after the name after.
 func (d *Dumps) Pods(ctx context.Context, namespace, after string) iter.Seq2[string, error] {
+	if !ValidNamespace(namespace) {
+		return func(func(string, error) bool) {} // there can be none
+	}
 	return d.dirs(ctx, namespace+"/", after, ValidPod)
 }
 

@@ -343,7 +343,7 @@ func TestAReadThatCannotGoOnFails(t *testing.T) {
 }
 
 func TestAStoreThatHangsIsUnavailable(t *testing.T) {
-	f := openFaulty(t, func(o *Options) { o.Timeout, o.Attempts = 300*time.Millisecond, 2 })
+	f := openFaulty(t, func(o *Options) { o.Timeout, o.Attempts = 300*time.Millisecond, 1 })
 	put(t, f.direct, "ns/key", storagetest.Bytes(8*mib))
 	hanging, err := f.Open(t.Context(), "ns/key", "", 0, -1)
 	if err != nil {
