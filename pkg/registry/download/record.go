@@ -79,7 +79,8 @@ func (t *transfer) record(ctx context.Context, err error) {
 	downloads.WithLabelValues(result, t.format).Inc()
 	bytesSent.Add(float64(sent))
 
-	line := []any{"object", klog.KRef(t.object.Namespace, t.object.Name), "resource", t.object.Resource.Resource,
+	// Not klog.KRef, which passes newlines of a name on.
+	line := []any{"resource", t.object.Resource.Resource, "namespace", t.object.Namespace, "name", t.object.Name,
 		"result", result, "format", t.format, "dumps", t.dumps, "coreBytes", t.size, "bytes", sent, "seconds", time.Since(t.start).Seconds()}
 	if u, ok := request.UserFrom(ctx); ok {
 		line = append(line, "user", u.GetName(), "uid", u.GetUID())

@@ -32,11 +32,12 @@ const (
 // already stays as it is. Errors of the store that say something about the store and not about the request are logged
 // here, and not told to the user in full.
 func Of(ctx context.Context, err error, resource schema.GroupResource, name string) error {
+	undecided := errors.Is(err, access.ErrUndecided)
 	var api apierrors.APIStatus
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &api):
+	case errors.As(err, &api) && !undecided: // what kube-apiserver said to us is not what we say to the user
 		return err
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrInvalid):
 		// What cannot be a name is the name of nothing.
@@ -48,10 +49,10 @@ func Of(ctx context.Context, err error, resource schema.GroupResource, name stri
 	}
 	klog.FromContext(ctx).Error(err, "Request failed", "resource", resource.String(), "name", name)
 	switch {
+	case undecided:
+		return unavailable("kube-apiserver cannot be asked who may see this; try again later")
 	case errors.Is(err, storage.ErrCorrupt):
 		return apierrors.NewInternalError(err)
-	case errors.Is(err, access.ErrUndecided):
-		return unavailable("kube-apiserver cannot be asked who may see this; try again later")
 	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrChanged):
 		return unavailable("the object store is not available; try again later")
 	case errors.Is(err, storage.ErrDenied):
