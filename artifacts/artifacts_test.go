@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -127,7 +128,10 @@ func decode(t *testing.T, data []byte) (all objects) {
 	}
 }
 
-// get gives the object of a type and a name; a name ending in "-" is that of a generated one.
+// hashed is the end of a name that kustomize has generated from the contents.
+var hashed = regexp.MustCompile(`-[a-z0-9]{10}$`)
+
+// get gives the object of a type and a name, without what kustomize adds to it.
 func get[T interface {
 	runtime.Object
 	GetName() string
@@ -135,7 +139,7 @@ func get[T interface {
 	t.Helper()
 	var found []T
 	for _, obj := range all {
-		if o, ok := obj.(T); ok && (o.GetName() == name || strings.HasSuffix(name, "-") && strings.HasPrefix(o.GetName(), name)) {
+		if o, ok := obj.(T); ok && (o.GetName() == name || hashed.ReplaceAllString(o.GetName(), "") == name) {
 			found = append(found, o)
 		}
 	}
@@ -193,7 +197,7 @@ func TestEveryComponentBuilds(t *testing.T) {
 					}
 				}
 			case "file-store":
-				if url := get[*corev1.ConfigMap](t, all, "coredump-").Data["COREDUMP_STORE"]; url != "file:///store" {
+				if url := get[*corev1.ConfigMap](t, all, "coredump").Data["COREDUMP_STORE"]; url != "file:///store" {
 					t.Errorf("store %q", url)
 				}
 				for _, p := range programs {
@@ -354,7 +358,7 @@ func checkConfiguration(t *testing.T, all objects) {
 	if ns.Labels["pod-security.kubernetes.io/enforce"] != "privileged" { // the node handler's hostPath
 		t.Errorf("namespace has labels %v", ns.Labels)
 	}
-	config := get[*corev1.ConfigMap](t, all, "coredump-")
+	config := get[*corev1.ConfigMap](t, all, "coredump")
 	if !strings.HasPrefix(config.Data["COREDUMP_STORE"], "s3://") {
 		t.Errorf("store %q", config.Data["COREDUMP_STORE"])
 	}
@@ -377,7 +381,7 @@ func TestTheConnectionToTheAPIServerIsVerified(t *testing.T) {
 	t.Run("by files", func(t *testing.T) {
 		all := build(t, "overlays/self-signed")
 		service := get[*apiregistrationv1.APIService](t, all, "v1alpha1.coredump.example.io")
-		secret := get[*corev1.Secret](t, all, "coredump-apiserver-tls-")
+		secret := get[*corev1.Secret](t, all, "coredump-apiserver-tls")
 		if got := pod(t, all, "apiserver").Spec.Volumes[0].Secret.SecretName; got != secret.Name {
 			t.Errorf("the server mounts %s, the certificate is in %s", got, secret.Name)
 		}
