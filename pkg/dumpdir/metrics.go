@@ -8,6 +8,8 @@ import (
 
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
+
+	"example.io/coredump/pkg/upload"
 )
 
 const subsystem = "coredump_nodehandler"
@@ -38,4 +40,11 @@ var (
 // RegisterMetrics adds the metrics of this package to the registry of component-base.
 var RegisterMetrics = sync.OnceFunc(func() {
 	legacyregistry.MustRegister(refused, setAside, rescans, watchErrors, unfinished)
+	// Counters that are there from the start, so that the first event is an increase.
+	for _, r := range refusalReasons {
+		refused.WithLabelValues(string(r))
+	}
+	for _, r := range upload.Reasons {
+		setAside.WithLabelValues(string(r))
+	}
 })

@@ -106,6 +106,10 @@ const (
 	RefusedMount     RefusalReason = "other-file-system"
 )
 
+var refusalReasons = []RefusalReason{
+	ignored, RefusedSymlink, RefusedHardLink, RefusedFIFO, RefusedSocket, RefusedDevice, RefusedDirectory, RefusedMount,
+}
+
 // Open opens a plain file with exactly one name for reading. Anything else gives a *Refusal and is not touched: no
 // link is followed, no driver's open runs, no FIFO is waited for. It fails with fs.ErrNotExist where there is nothing.
 // The caller closes the file.

@@ -80,10 +80,10 @@ func (a *attempt) store(ctx context.Context, o *Opened) error {
 	if cause := stored.close(); cause != nil && err != nil {
 		err = cause // the reader's own error, whatever the store made of it
 	}
-	result := "uploaded"
+	result := resultUploaded
 	switch {
 	case errors.Is(err, storage.ErrExists):
-		result = "existed" // stored before, but not removed: the node handler was killed in between
+		result = resultExisted // stored before, but not removed: the node handler was killed in between
 	case err != nil:
 		return err
 	}
@@ -95,14 +95,14 @@ func (a *attempt) store(ctx context.Context, o *Opened) error {
 	}
 	dumpsTotal.WithLabelValues(result).Inc()
 	log := klog.FromContext(ctx).WithValues("namespace", key.Namespace, "pod", key.Pod, "container", key.Container, "file", a.item.dump.Path(), "key", key.Record())
-	if result == "existed" {
+	if result == resultExisted {
 		log.Info("[coredump] Was in the store already")
 		return nil
 	}
 	took := time.Since(start)
 	st := o.Record.Status
-	bytesTotal.WithLabelValues("core").Add(float64(st.Size))
-	bytesTotal.WithLabelValues("stored").Add(float64(st.StoredSize))
+	bytesTotal.WithLabelValues(bytesCore).Add(float64(st.Size))
+	bytesTotal.WithLabelValues(bytesStored).Add(float64(st.StoredSize))
 	uploadSeconds.Observe(took.Seconds())
 	log.Info("[coredump] Uploaded", "exe", o.Record.Spec.Process.Executable, "signal", o.Record.Spec.Process.SignalName,
 		"size", st.Size, "storedSize", st.StoredSize, "truncated", st.Truncated, "seconds", took.Round(time.Millisecond).Seconds())
@@ -129,20 +129,10 @@ func (a *attempt) setAside(ctx context.Context, o *Opened, bad *badFile) error {
 	if err := o.File.SetAside(bad.reason, bad.Error()); err != nil {
 		return err
 	}
-	dumpsTotal.WithLabelValues("set-aside").Inc()
+	dumpsTotal.WithLabelValues(resultSetAside).Inc()
 	klog.FromContext(ctx).Info("Set a file aside", "file", a.item.dump.Path(), "reason", bad.reason, "why", bad.err)
 	return nil
 }
-
-// The values of the label reason of failures.
-const (
-	failureDenied      = "denied"
-	failureCorrupt     = "corrupt"
-	failureUnavailable = "unavailable"
-	failureIdentity    = "identity"
-	failureStalled     = "stalled"
-	failureOther       = "other"
-)
 
 func failureOf(err error) string {
 	for _, f := range []struct {

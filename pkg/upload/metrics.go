@@ -43,4 +43,34 @@ var (
 // RegisterMetrics adds the metrics of this package to the registry of component-base.
 var RegisterMetrics = sync.OnceFunc(func() {
 	legacyregistry.MustRegister(dumpsTotal, bytesTotal, failures, queueLength, oldestWaiting, uploadSeconds)
+	// Counters that are there from the start, so that the first event is an increase.
+	for _, result := range []string{resultUploaded, resultExisted, resultSetAside, resultChanged, resultGone} {
+		dumpsTotal.WithLabelValues(result)
+	}
+	for _, kind := range []string{bytesCore, bytesStored} {
+		bytesTotal.WithLabelValues(kind)
+	}
+	for _, reason := range []string{failureDenied, failureCorrupt, failureUnavailable, failureIdentity, failureStalled, failureShutdown, failureOther} {
+		failures.WithLabelValues(reason)
+	}
 })
+
+// The values of the labels.
+const (
+	resultUploaded = "uploaded"
+	resultExisted  = "existed"
+	resultSetAside = "set-aside"
+	resultChanged  = "changed"
+	resultGone     = "gone"
+
+	bytesCore   = "core"
+	bytesStored = "stored"
+
+	failureDenied      = "denied"
+	failureCorrupt     = "corrupt"
+	failureUnavailable = "unavailable"
+	failureIdentity    = "identity"
+	failureStalled     = "stalled"
+	failureShutdown    = "shutdown"
+	failureOther       = "other"
+)

@@ -148,15 +148,15 @@ func (p *Pool) upload(ctx context.Context, path string) {
 	case err == nil:
 		p.forget(path)
 	case errors.Is(err, ErrGone):
-		dumpsTotal.WithLabelValues("gone").Inc()
+		dumpsTotal.WithLabelValues(resultGone).Inc()
 		p.forget(path)
 	case errors.Is(err, ErrChanged):
-		dumpsTotal.WithLabelValues("changed").Inc()
+		dumpsTotal.WithLabelValues(resultChanged).Inc()
 		klog.FromContext(ctx).Info("A file changed before it was uploaded and is looked at again", "file", path)
 		p.forget(path)
 		it.dump.Recheck()
 	case ctx.Err() != nil:
-		failures.WithLabelValues("shutdown").Inc()
+		failures.WithLabelValues(failureShutdown).Inc()
 		klog.FromContext(ctx).Info("An upload was cancelled and stays for the next start", "file", path, "cause", context.Cause(ctx))
 	default:
 		it.attempts++

@@ -73,3 +73,6 @@ const (
 	ReasonTooLarge     Reason = "too-large"
 	ReasonCorrupt      Reason = "corrupt-compression"
 )
+
+// Reasons are all of them.
+var Reasons = []Reason{ReasonNotCore, ReasonUnidentified, ReasonTooLarge, ReasonCorrupt}

@@ -1,0 +1,70 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app is the program nodehandler: its command line, and what it is put together from.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	cliflag "k8s.io/component-base/cli/flag"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
+	"k8s.io/component-base/version/verflag"
+)
+
+const long = `nodehandler watches DIRECTORY for core files, finds out whose they are, and uploads them to the object
+store. A file is deleted only after the store has confirmed it. What fails is tried again for as long as it
+takes; what is there when the program starts is uploaded too.
+
+A core is <namespace>/<pod>/<container>/.../<name> below DIRECTORY, the name as --core-name-template
+says, or lies in DIRECTORY itself with the defaults for what is missing; .gz and .zst are taken as they are.
+It is taken when it is as long as its ELF header promises and nobody has it open for writing, or
+otherwise when it has not changed for --settle (six times that where somebody has it open, or where that
+cannot be told and it is not complete). A name of the template that is no core goes to DIRECTORY/.aside and is
+kept; links, FIFOs, devices and other names stay where they are. One node handler at a time has a directory.
+
+Memory: about 40 MiB, and for each busy worker 4 MiB for each of --compression-workers and what --store says
+below. GOMEMLIMIT, where set, is kept to.`
+
+// columns is the width of --help.
+const columns = 110
+
+// NewCommand makes the command. It ends, after --shutdown-grace at the latest, when ctx does.
+func NewCommand(ctx context.Context) *cobra.Command {
+	o := newOptions()
+	cmd := &cobra.Command{
+		Use:   "nodehandler --store=URL [flags] DIRECTORY",
+		Short: "Upload the core dumps of a node to the object store",
+		Long:  long,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("%d arguments: there must be one, the directory to watch", len(args))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			verflag.PrintAndExitIfRequested()
+			c, err := o.validate(args)
+			if err != nil {
+				return err
+			}
+			if err := logsapi.ValidateAndApply(o.logs, nil); err != nil {
+				return err
+			}
+			if err := c.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		},
+	}
+	flags := o.flags()
+	for _, fs := range flags.FlagSets {
+		cmd.Flags().AddFlagSet(fs)
+	}
+	cliflag.SetUsageAndHelpFunc(cmd, flags, columns)
+	return cmd
+}

@@ -1,0 +1,123 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+
+	"example.io/coredump/pkg/storage"
+)
+
+const (
+	// storeInterval is how often the store is asked whether it is there, and storeTimeout how long it has for the answer.
+	storeInterval, storeTimeout = 15 * time.Second, 10 * time.Second
+)
+
+var storeReachable = metrics.NewGauge(&metrics.GaugeOpts{
+	Subsystem: "coredump_nodehandler", Name: "store_reachable", StabilityLevel: metrics.ALPHA,
+	Help: "1 if the store answered when it was asked last, 0 if not.",
+})
+
+var registerMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(storeReachable) })
+
+// health answers the probes.
+//
+//   - Started: the directory is locked and has been gone through once.
+//   - Live: the loops and the workers move. A store or an API server that is away is no reason to restart.
+//   - Ready: started, the pods of the node are known, the store answered when it was asked last, and the program is not about to
+//     stop. No traffic depends on it: it shows in kubectl, and it holds up a roll-out that would break every node.
+type health struct {
+	store   storage.Bucket
+	watcher interface {
+		Scanned() bool
+		Alive() error
+	}
+	pool     interface{ Alive() error }
+	synced   func() bool
+	stopping <-chan struct{}
+
+	mu       sync.Mutex
+	storeErr error
+	asked    bool
+}
+
+func (h *health) started() error {
+	if !h.watcher.Scanned() {
+		return errors.New("the directory has not been gone through yet, or another node handler has it")
+	}
+	return nil
+}
+
+func (h *health) live() error {
+	return errors.Join(h.watcher.Alive(), h.pool.Alive())
+}
+
+func (h *health) ready() error {
+	select {
+	case <-h.stopping:
+		return errors.New("stopping")
+	default:
+	}
+	if err := h.started(); err != nil {
+		return err
+	}
+	if !h.synced() {
+		return errors.New("the pods of this node are not known yet")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.asked {
+		return errors.New("the store has not answered yet")
+	}
+	if h.storeErr != nil {
+		return fmt.Errorf("the store does not answer: %w", h.storeErr)
+	}
+	return nil
+}
+
+// watchStore asks the store now and then whether it is there, until ctx ends.
+func (h *health) watchStore(ctx context.Context) error {
+	tick := time.NewTicker(storeInterval)
+	defer tick.Stop()
+	for {
+		h.askStore(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (h *health) askStore(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := h.store.Ping(asking)
+	if ctx.Err() != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	log := klog.FromContext(ctx)
+	switch {
+	case err != nil && (h.storeErr == nil || !h.asked):
+		log.Error(err, "The store does not answer; dumps wait on the node")
+	case err == nil && h.storeErr != nil:
+		log.Info("The store answers again")
+	}
+	h.storeErr, h.asked = err, true
+	if err == nil {
+		storeReachable.Set(1)
+	} else {
+		storeReachable.Set(0)
+	}
+}
