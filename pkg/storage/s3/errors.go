@@ -22,28 +22,25 @@ const noSuchUpload = "NoSuchUpload"
 // kindOfCode are the codes of S3's errors whose kind their HTTP status does not tell.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 var kindOfCode = map[string]error{
-	"AccessDenied":                 storage.ErrDenied,      // of one key of many
-	noSuchUpload:                   storage.ErrUnavailable, // somebody removed it: a new one may do
-	"BadDigest":                    storage.ErrCorrupt,
-	"InvalidDigest":                storage.ErrCorrupt,
-	"InvalidPart":                  storage.ErrCorrupt,
-	"InvalidPartOrder":             storage.ErrCorrupt,
-	"XAmzContentChecksumMismatch":  storage.ErrCorrupt,
-	"XAmzContentSHA256Mismatch":    storage.ErrCorrupt,
-	"ExpiredToken":                 storage.ErrDenied,
-	"InvalidToken":                 storage.ErrDenied,
-	"TokenRefreshRequired":         storage.ErrDenied,
-	"RequestTimeout":               storage.ErrUnavailable,
-	"IncompleteBody":               storage.ErrUnavailable,
-	"SlowDown":                     storage.ErrUnavailable,
-	"InternalError":                storage.ErrUnavailable,
-	"ServiceUnavailable":           storage.ErrUnavailable,
-	"OperationAborted":             storage.ErrUnavailable,
-	"ConditionalRequestConflict":   storage.ErrUnavailable,
-	"EntityTooLarge":               storage.ErrInvalid,
-	"AuthorizationHeaderMalformed": storage.ErrInvalid, // another region
-	"PermanentRedirect":            storage.ErrInvalid, // another region
-	"InvalidBucketName":            storage.ErrInvalid,
+	"AccessDenied":                storage.ErrDenied,      // of one key of many
+	noSuchUpload:                  storage.ErrUnavailable, // somebody removed it: a new one may do
+	"BadDigest":                   storage.ErrCorrupt,
+	"InvalidDigest":               storage.ErrCorrupt,
+	"InvalidPart":                 storage.ErrCorrupt,
+	"InvalidPartOrder":            storage.ErrCorrupt,
+	"XAmzContentChecksumMismatch": storage.ErrCorrupt,
+	"XAmzContentSHA256Mismatch":   storage.ErrCorrupt,
+	"ExpiredToken":                storage.ErrDenied,
+	"InvalidToken":                storage.ErrDenied,
+	"TokenRefreshRequired":        storage.ErrDenied,
+	"RequestTimeout":              storage.ErrUnavailable,
+	"IncompleteBody":              storage.ErrUnavailable,
+	"SlowDown":                    storage.ErrUnavailable,
+	"InternalError":               storage.ErrUnavailable,
+	"ServiceUnavailable":          storage.ErrUnavailable,
+	"OperationAborted":            storage.ErrUnavailable,
+	"ConditionalRequestConflict":  storage.ErrUnavailable,
+	"EntityTooLarge":              storage.ErrInvalid,
 }
 
 // fail gives err the operation, the key and its kind.
@@ -59,13 +56,13 @@ func (b *Bucket) fail(ctx context.Context, op, key string, err error) error {
 	if ctx.Err() != nil && kind == storage.ErrUnavailable {
 		return &storage.Error{Op: op, Key: key, Err: ctx.Err()} // the store had no time to answer
 	}
-	if errors.Is(err, kind) {
+	if kind != nil && errors.Is(err, kind) {
 		kind = nil // err says it
 	}
 	return &storage.Error{Op: op, Key: key, Kind: kind, Err: explain(err)}
 }
 
-// kindOf is the kind of err.
+// kindOf is the kind of err, nil where it has none.
 func kindOf(err error) error {
 	for _, kind := range []error{storage.ErrInvalid, storage.ErrExists, storage.ErrChanged, storage.ErrCorrupt, storage.ErrUnavailable} {
 		if errors.Is(err, kind) {
@@ -83,7 +80,7 @@ func kindOf(err error) error {
 	case s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s == http.StatusConflict, s >= 500:
 		return storage.ErrUnavailable // a conflict is one with what somebody else does at this moment
 	case s >= 300:
-		return storage.ErrInvalid
+		return nil // another region, for example: nothing that a caller could tell from other faults
 	}
 	var invalid smithy.InvalidParamsError
 	switch {
