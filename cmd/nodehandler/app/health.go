@@ -105,6 +105,9 @@ func (h *health) askStore(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	if errors.Is(err, storage.ErrDenied) {
+		err = nil // the store is there; credentials that may only write learn no more, see storage.Bucket
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	log := klog.FromContext(ctx)
