@@ -120,7 +120,7 @@ func (p *parts) sendPart(ctx context.Context, part *types.CompletedPart, data []
 		Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))), ChecksumAlgorithm: c.sdk,
 	}
 	*c.field(&in.ChecksumCRC64NVME, &in.ChecksumCRC32C, &in.ChecksumSHA256, &in.ContentMD5) = sum
-	out, err := p.b.client.UploadPart(ctx, in)
+	out, err := p.b.client.UploadPart(ctx, in, unsignedOverTLS(p.b.opts.Endpoint))
 	if err != nil {
 		return fmt.Errorf("part %d: %w", *part.PartNumber, err)
 	}

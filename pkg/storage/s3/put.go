@@ -89,7 +89,7 @@ func (b *Bucket) putObject(ctx context.Context, key string, data []byte, opts st
 		ServerSideEncryption: types.ServerSideEncryption(b.opts.SSE), SSEKMSKeyId: optional(b.opts.KMSKeyID), StorageClass: types.StorageClass(b.opts.StorageClass),
 	}
 	*b.checksum.field(&in.ChecksumCRC64NVME, &in.ChecksumCRC32C, &in.ChecksumSHA256, &in.ContentMD5) = sum
-	out, err := b.client.PutObject(ctx, in)
+	out, err := b.client.PutObject(ctx, in, unsignedOverTLS(b.opts.Endpoint))
 	if err != nil {
 		return storage.Object{}, err
 	}
