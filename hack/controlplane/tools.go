@@ -1,3 +1,6 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build tools
 
 // Package controlplane names the programs of a Kubernetes control plane that hack/controlplane.sh builds.

@@ -1,3 +1,6 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
 // Command s3server is a real S3 server over a directory: versitygw's gateway, embedded. It prints
 // nothing and runs until it gets SIGINT or SIGTERM. The directory's file system needs extended
 // attributes (ext4, xfs, tmpfs have them); a bucket is a subdirectory.
