@@ -14,6 +14,7 @@ import (
 
 	apiserver "example.io/coredump/cmd/apiserver/app"
 	gc "example.io/coredump/cmd/gc/app"
+	nodehandler "example.io/coredump/cmd/nodehandler/app"
 )
 
 // checkRoles: every program may do what it needs, users what their role says, and nobody everything.
@@ -112,8 +113,9 @@ func TestTheProgramsKnowTheFlagsOfTheirManifests(t *testing.T) {
 	all := build(t, "overlays/self-signed")
 	code := 0
 	for program, cmd := range map[string]*cobra.Command{
-		"apiserver": apiserver.NewCommand(t.Context()),
-		"gc":        gc.New().Command(&code),
+		"apiserver":   apiserver.NewCommand(t.Context()),
+		"nodehandler": nodehandler.NewCommand(t.Context()),
+		"gc":          gc.New().Command(&code),
 	} {
 		args := pod(t, all, program).Spec.Containers[0].Args
 		cmd.InitDefaultHelpFlag()
