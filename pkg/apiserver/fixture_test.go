@@ -53,8 +53,8 @@ type fixture struct {
 	asked  atomic.Pointer[[]authorizer.AttributesRecord] // what the authorizer was asked, except by the generic server itself
 	url    string
 	stop   context.CancelFunc
-	ended  chan error
-	client *http.Client // HTTP/2
+	ended  chan struct{} // closed when the server has ended
+	client *http.Client  // HTTP/2
 }
 
 // start runs a server with the namespaces shop (UID shop-1) and bank (UID bank-1). The user admin may do everything.
@@ -64,7 +64,7 @@ func start(t *testing.T, change ...func(*Config)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, store: &storagetest.Faulty{Bucket: bucket}, dumps: storage.NewDumps(bucket), ended: make(chan error, 1)}
+	f := &fixture{t: t, store: &storagetest.Faulty{Bucket: bucket}, dumps: storage.NewDumps(bucket), ended: make(chan struct{})}
 	f.kube = fake.NewClientset(namespace("shop", "shop-1"), namespace("bank", "bank-1"))
 	f.allow()
 
@@ -98,14 +98,17 @@ func start(t *testing.T, change ...func(*Config)) *fixture {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.stop = cancel
-	go func() { f.ended <- server.PrepareRun().RunWithContext(ctx) }()
+	go func() {
+		defer close(f.ended)
+		if err := server.PrepareRun().RunWithContext(ctx); err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	}()
 	f.client = &http.Client{Transport: transport(true)}
 	t.Cleanup(func() {
 		f.client.CloseIdleConnections()
 		cancel()
-		if err := <-f.ended; err != nil {
-			t.Errorf("the server ended with %v", err)
-		}
+		<-f.ended
 	})
 	f.eventually("ready", func() bool { code, _, _ := f.try("admin", "GET", "/readyz"); return code == http.StatusOK })
 	return f

@@ -44,20 +44,35 @@ func (c *client) Write(p []byte) (n int, err error) {
 			return n, errCut
 		}
 		var m int
-		if err = c.extend(); err == nil {
-			begin := time.Now()
+		err = c.within(func() (err error) {
 			m, err = c.w.Write(p[n:min(n+chunk, len(p))])
-			err = c.explain(err, time.Since(begin))
-		}
+			return err
+		})
 		n += m
 		c.sent.Add(int64(m))
 	}
-	return n, err
+	return n, errors.Join(err, c.lift())
 }
 
-// extend puts the deadline off.
-func (c *client) extend() error {
-	return c.rc.SetWriteDeadline(time.Now().Add(c.stall))
+// finish sends what net/http still holds back.
+func (c *client) finish() error {
+	return errors.Join(c.within(c.rc.Flush), c.lift())
+}
+
+// within runs what sends to the client, under the deadline.
+func (c *client) within(send func() error) error {
+	begin := time.Now()
+	err := c.rc.SetWriteDeadline(begin.Add(c.stall))
+	if err == nil {
+		err = send()
+	}
+	return c.explain(err, time.Since(begin))
+}
+
+// lift takes the deadline away as long as nothing is being sent: the store may take its time. In HTTP/2 a deadline that passes resets the
+// stream at once, in HTTP/1.1 it would hit the next request of the connection.
+func (c *client) lift() error {
+	return c.rc.SetWriteDeadline(time.Time{})
 }
 
 // explain tells a client that stands still from one that went away. HTTP/2 has the same error for both.
@@ -84,15 +99,6 @@ func (c *client) failure() error {
 
 // cut makes what is written from now on fail.
 func (c *client) cut() { c.isCut.Store(true) }
-
-// finish sends what net/http still holds back, under the last deadline, and lifts that for the next request of the connection.
-func (c *client) finish() error {
-	begin := time.Now()
-	if err := c.explain(c.rc.Flush(), time.Since(begin)); err != nil {
-		return err
-	}
-	return c.rc.SetWriteDeadline(time.Time{})
-}
 
 // source reads an archive and gives up on a store that gives nothing for too long.
 type source struct {
