@@ -183,7 +183,7 @@ func TestReadingAheadIsBoundedAndEndsWithTheList(t *testing.T) {
 	b, keys := sixty(t)
 	synctest.Test(t, func(t *testing.T) {
 		var running atomic.Int64
-		hold := make(chan struct{})
+		hold, leave := make(chan struct{}), make(chan struct{})
 		b.Before = func(op storagetest.Op, key string) error {
 			if op == storagetest.OpOpen && key != keys[0].Record() {
 				running.Add(1)
@@ -196,6 +196,7 @@ func TestReadingAheadIsBoundedAndEndsWithTheList(t *testing.T) {
 		go func() {
 			defer close(left)
 			for range storage.NewDumps(b).List(t.Context(), storage.Scope{}, "") {
+				<-leave
 				break
 			}
 		}()
@@ -203,6 +204,8 @@ func TestReadingAheadIsBoundedAndEndsWithTheList(t *testing.T) {
 		if n := running.Load(); n < 2 || n > 20 {
 			t.Errorf("%d records are read at a time, want some, and at most 20", n)
 		}
+		close(leave)
+		synctest.Wait()
 		select {
 		case <-left:
 			t.Errorf("%d reads go on after the list was left", running.Load())
