@@ -11,7 +11,7 @@ import (
 	cliflag "k8s.io/component-base/cli/flag"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
-	"k8s.io/component-base/version/verflag"
+	"k8s.io/component-base/version"
 )
 
 const long = `apiserver serves the API group coredump.example.io/v1alpha1 behind kube-apiserver's aggregation layer:
@@ -21,19 +21,19 @@ subresources dump and proxy. Who may do what is asked of kube-apiserver (RBAC).
 It keeps nothing itself: any number of replicas may run. It needs --store and, outside of a
 cluster, the three kubeconfigs.`
 
-// columns is the width of --help.
-const columns = 110
+// columns is the width of --help, enough for the lines of buckets.Usage.
+const columns = 160
 
 // NewCommand makes the command. The server stops when ctx ends.
 func NewCommand(ctx context.Context) *cobra.Command {
 	o := newOptions()
 	cmd := &cobra.Command{
-		Use:   "apiserver --store=URL [flags]",
-		Short: "Serve core dumps through the Kubernetes API",
-		Long:  long,
-		Args:  cobra.NoArgs,
+		Use:     "apiserver --store=URL [flags]",
+		Short:   "Serve core dumps through the Kubernetes API",
+		Long:    long,
+		Version: version.Get().GitVersion, // for --version
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			verflag.PrintAndExitIfRequested()
 			if err := o.validate(); err != nil {
 				return err
 			}

@@ -12,7 +12,6 @@ import (
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	cliflag "k8s.io/component-base/cli/flag"
 	logsapi "k8s.io/component-base/logs/api/v1"
-	"k8s.io/component-base/version/verflag"
 
 	"example.io/coredump/pkg/storage/buckets"
 )
@@ -88,7 +87,7 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 
 	global := nfs.FlagSet("global")
 	global.BoolVar(&o.profiling, "profiling", o.profiling, "Serve /debug/pprof, to who is authorized for it.")
-	verflag.AddFlags(global)
+	global.Bool("version", false, "Print the version.")
 	global.BoolP("help", "h", false, "Print this help.")
 	return nfs
 }
