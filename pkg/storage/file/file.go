@@ -5,6 +5,9 @@
 // a file, its key is the path. Several processes, on several machines, may use the directory at a
 // time: everything is visible at once or not at all, by rename(2) and link(2).
 //
+// That only one of several writers wins is decided by the file system's server. What others have written is seen at once on a local file
+// system and on CephFS; an NFS client may see a directory as it was up to acdirmax (60 s) ago, see nfs(5).
+//
 // Nothing outside the directory is ever touched (os.Root), and only regular files are objects. Calls to a file system whose server is
 // away last until it is back, or as long as its mount options say; only Ping gives up with its context.
 package file

@@ -112,6 +112,9 @@ func (b *Bucket) publish(tmp, key string, info fs.FileInfo, ifAbsent bool) error
 		if there, statErr := b.root.Lstat(key); errors.Is(err, fs.ErrExist) && statErr == nil && os.SameFile(info, there) {
 			return nil
 		}
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("%w: the file system must have hard links", cause(err))
+		}
 		return err
 	})
 	if there, statErr := b.root.Lstat(key); err != nil && statErr == nil && there.IsDir() {
