@@ -15,6 +15,8 @@ import (
 // them in memory, so it is small: the names are shared between the dumps of a container.
 type Dump struct {
 	storage.Key
+	// Crashed is the time in the key.
+	Crashed time.Time
 	// Stored is when the record was written or, without one, the body; by the store's clock.
 	Stored time.Time
 	// Bytes is the size of all that is stored under the key.
@@ -58,6 +60,14 @@ func (d *Dump) hasBody() bool { return d.bodies != [len(codecs)]bool{} }
 
 // Complete tells whether there is both a record and a body.
 func (d *Dump) Complete() bool { return d.record && d.hasBody() }
+
+// At is the time that rules go by, see the package's comment.
+func (d *Dump) At() time.Time {
+	if d.Complete() && d.Crashed.Before(d.Stored) {
+		return d.Crashed
+	}
+	return d.Stored
+}
 
 // Entries are the objects of the dump, the record first.
 func (d *Dump) Entries() []storage.Entry {
@@ -124,7 +134,7 @@ func (inv *Inventory) at(k storage.Key) *Dump {
 			Pod:       share(k.Pod, last.Pod),
 			Container: share(k.Container, last.Container),
 			ID:        strings.Clone(k.ID),
-		}})
+		}, Crashed: k.Time()})
 	}
 	return &inv.Dumps[len(inv.Dumps)-1]
 }

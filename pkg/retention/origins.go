@@ -40,11 +40,7 @@ func (p Policy) needsOrigins(dumps []Dump, living Namespaces, now time.Time) boo
 	}
 	for i := range dumps {
 		d := &dumps[i]
-		if !d.Complete() || now.Sub(d.Stored) <= p.GoneGrace {
-			continue
-		}
-		// A crash from before, uploaded after, counts too: the handler may have known the earlier UID.
-		if !lives || d.Stored.Before(ns.Created) || d.Time().Before(ns.Created) {
+		if d.Complete() && now.Sub(d.At()) > p.GoneGrace && (!lives || d.At().Before(ns.Created)) {
 			return true
 		}
 	}

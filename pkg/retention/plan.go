@@ -46,10 +46,10 @@ func (a Action) Bytes() int64 {
 	return 0
 }
 
-// Since is when it was stored, or begun.
-func (a Action) Since() time.Time {
+// At is the time by which the rule goes.
+func (a Action) At() time.Time {
 	if a.Dump != nil {
-		return a.Dump.Stored
+		return a.Dump.At()
 	}
 	return a.Upload.Initiated
 }

@@ -17,8 +17,8 @@ import (
 func dump(name string, age time.Duration, bytes int64, from *Origin) Dump {
 	parts := strings.Split(name, "/")
 	d := Dump{
-		Key:    storage.Key{Namespace: parts[0], Pod: parts[1], Container: parts[2], ID: fmt.Sprintf("20261101t000000z-%010s", parts[3])},
-		Stored: now.Add(-age), Bytes: bytes, Origin: from, record: true,
+		Key:     storage.Key{Namespace: parts[0], Pod: parts[1], Container: parts[2], ID: fmt.Sprintf("20261101t000000z-%010s", parts[3])},
+		Crashed: now.Add(-age), Stored: now.Add(-age), Bytes: bytes, Origin: from, record: true,
 	}
 	d.bodies[1] = true
 	return d
@@ -42,6 +42,11 @@ func TestPlan(t *testing.T) {
 	record := dump("a/p/c/2", 2*day, 5, nil)
 	record.bodies = [len(codecs)]bool{}
 
+	forged := dump("a/p/c/9", 2*day, 5, nil)
+	forged.Crashed = now.Add(1000 * day)
+	late := body
+	late.Crashed, late.Stored = now.Add(-9*day), now.Add(-time.Hour)
+
 	for _, tc := range []struct {
 		name    string
 		policy  Policy
@@ -50,13 +55,20 @@ func TestPlan(t *testing.T) {
 		unknown bool // which namespaces live
 		want    []string
 	}{
-		{name: "age counts from the time of storing, and the limit itself is no excess",
+		{name: "age counts from the crash, and the limit itself is no excess",
 			policy: Policy{Limits: Limits{MaxAge: 30 * day}},
 			dumps:  []Dump{dump("a/p/c/1", 30*day, 1, nil), dump("a/p/c/2", 30*day+1, 1, nil)},
 			want:   []string{"max-age a/p/c/2"}},
 		{name: "a dump from the future is young",
 			policy: Policy{Limits: Limits{MaxAge: day}},
 			dumps:  []Dump{dump("a/p/c/1", -1000*day, 1, nil)}},
+		{name: "a crash that says it is from the future is as old as its dump",
+			policy: Policy{Limits: Limits{MaxAge: day}},
+			dumps:  []Dump{forged},
+			want:   []string{"max-age a/p/c/9"}},
+		{name: "a body of an old crash that is just being stored is no old leftover",
+			policy: Policy{OrphanGrace: day},
+			dumps:  []Dump{late}},
 		{name: "keep-last spares the newest of every container",
 			policy: Policy{Limits: Limits{MaxAge: day, KeepLast: 1}},
 			dumps:  []Dump{dump("a/p/c/1", 3*day, 1, nil), dump("a/p/c/2", 2*day, 1, nil), dump("a/p/d/3", 9*day, 1, nil), dump("a/p-1/c/4", 9*day, 1, nil)},

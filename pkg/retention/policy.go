@@ -4,8 +4,9 @@
 // Package retention decides which dumps of a bucket go, and removes them. The decision is pure: an inventory of the
 // bucket, the namespaces that live and the time give a plan. All state lies in the bucket.
 //
-// Time is counted from when a dump was stored, by the store's clock, not from when the process crashed: the time
-// of the crash can come from a file that a tenant wrote, and a dump that arrives late, after an outage, still gets its full time.
+// The time of a dump is that of the crash, which is in its key, but not later than when it was stored, by the store's
+// clock: the time of a crash can come from a file that a tenant wrote, and none is kept for being from the future. Of what is
+// left of a dump only when it was stored counts, as what crashed long ago may be on its way just now.
 package retention
 
 import (

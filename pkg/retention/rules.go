@@ -40,7 +40,7 @@ func (p *planner) drop(rule Rule, dumps []*Dump, which func(*Dump) bool) (kept [
 // API lists a dump whose download always fails, so the record goes too; the grace leaves time to put the body back.
 func (p *planner) leftovers(parts []*Dump, uploads []storage.Upload) {
 	if p.OrphanGrace > 0 {
-		old := func(d *Dump) bool { return p.age(d.Stored) > p.OrphanGrace }
+		old := func(d *Dump) bool { return p.age(d.At()) > p.OrphanGrace }
 		parts = p.drop(RuleOrphan, parts, func(d *Dump) bool { return !d.record && old(d) })
 		parts = p.drop(RuleMissingBody, parts, func(d *Dump) bool { return d.record && old(d) })
 	}
@@ -73,10 +73,10 @@ func (p *planner) dumps(dumps []*Dump) {
 	}
 }
 
-// newestFirst orders dumps of one container, and with oldest and newest exchanged those of a budget. What was
-// stored at the same time is ordered by its key, so that a plan does not depend on anything else.
+// newestFirst orders dumps of one container, and with oldest and newest exchanged those of a budget. What is of
+// the same time is ordered by its key, so that a plan does not depend on anything else.
 func newestFirst(a, b *Dump) int {
-	return cmp.Or(b.Stored.Compare(a.Stored), strings.Compare(b.ID, a.ID), compareContainer(b.Key, a.Key))
+	return cmp.Or(b.At().Compare(a.At()), strings.Compare(b.ID, a.ID), compareContainer(b.Key, a.Key))
 }
 
 // gone drops the dumps, all of one namespace, whose namespace is no more: there is none of this name, or another one, with another UID.
@@ -95,7 +95,7 @@ func (p *planner) gone(dumps []*Dump) []*Dump {
 	lastSign := map[Origin]time.Time{}
 	for _, d := range dumps {
 		if dead(d) {
-			lastSign[*d.Origin] = latest(lastSign[*d.Origin], d.Stored, living.Created)
+			lastSign[*d.Origin] = latest(lastSign[*d.Origin], d.At(), living.Created)
 		}
 	}
 	return p.drop(RuleGoneNamespace, dumps, func(d *Dump) bool {
@@ -118,7 +118,7 @@ func (p *planner) perContainer(dumps []*Dump, l Limits) []*Dump {
 	for c := range runs(dumps, func(a, b *Dump) bool { return compareContainer(a.Key, b.Key) == 0 }) {
 		if l.MaxAge > 0 {
 			spared := min(l.KeepLast, len(c))
-			old := p.drop(RuleMaxAge, c[spared:], func(d *Dump) bool { return p.age(d.Stored) > l.MaxAge })
+			old := p.drop(RuleMaxAge, c[spared:], func(d *Dump) bool { return p.age(d.At()) > l.MaxAge })
 			c = c[:spared+len(old)]
 		}
 		if l.MaxPerContainer > 0 && len(c) > l.MaxPerContainer {

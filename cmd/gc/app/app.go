@@ -39,7 +39,8 @@ const long = `gc removes old core dumps from the object store and ends. Run it f
 
 Every rule is optional; 0 turns it off. What one rule takes, the next one does not count. Their order:
 leftovers, dumps larger than a whole budget, age, number per container, namespaces that are gone,
-bytes per namespace, bytes in all. Ages count from when a dump was stored, by the store's clock. Keys that are not of the form
+bytes per namespace, bytes in all. Ages count from the crash, or from when a dump was stored if it says
+that it is from later than that, by the store's clock. Keys that are not of the form
 <namespace>/<pod>/<container>/<id>.json or .core[.zst|.gz] are never touched.
 
 Durations are written like 30d, 12h or 1d12h (m are minutes) and at least 1h, sizes like 500Mi or 20Gi.
@@ -87,23 +88,31 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 // Run runs the program with the arguments and returns its exit code. It may be called once in a process, as logging can be set up once.
 func (a *App) Run(ctx context.Context, args []string) int {
 	code := exitDone
+	cmd := a.Command(&code)
+	cmd.SetArgs(args)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(a.Err, "%v\nSee gc --help.\n", err)
+		return exitUsage
+	}
+	return code
+}
+
+// Command makes the command. It sets code where it came to run, and returns an error where the command line is wrong.
+func (a *App) Command(code *int) *cobra.Command {
 	opts := newOptions()
 	cmd := &cobra.Command{
-		Use: "gc --store=URL [rules]",
-
-		DisableFlagsInUseLine: true,
-		Short:                 "Remove old core dumps from the object store",
-		Long:                  long + "\n\nThe store. " + buckets.Usage,
-		Version:               version.Get().GitVersion,
+		Use:     "gc --store=URL [rules]",
+		Short:   "Remove old core dumps from the object store",
+		Long:    long + "\n\nThe store. " + buckets.Usage,
+		Version: version.Get().GitVersion,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("unexpected argument %q: there are only flags", args[0])
 			}
 			return nil
 		},
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
 			cfg, err := opts.config()
 			bucket, openErr := a.OpenBucket(ctx, opts.store)
 			if errors.Is(openErr, storage.ErrInvalid) {
@@ -116,9 +125,12 @@ func (a *App) Run(ctx context.Context, args []string) int {
 				return err
 			}
 			defer logs.FlushLogs()
-			code = a.run(ctx, cfg, bucket, openErr)
+			*code = a.run(ctx, cfg, bucket, openErr)
 			return nil
 		},
+		SilenceUsage:          true,
+		SilenceErrors:         true,
+		DisableFlagsInUseLine: true,
 	}
 	flags := opts.flags()
 	for _, fs := range flags.FlagSets {
@@ -126,12 +138,7 @@ func (a *App) Run(ctx context.Context, args []string) int {
 	}
 	cliflag.SetUsageAndHelpFunc(cmd, flags, columns)
 	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc)
-	cmd.SetArgs(args)
 	cmd.SetOut(a.Out)
 	cmd.SetErr(a.Err)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(a.Err, "%v\nSee gc --help.\n", err)
-		return exitUsage
-	}
-	return code
+	return cmd
 }

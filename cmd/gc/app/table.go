@@ -62,7 +62,7 @@ func printAction(w io.Writer, p *retention.Plan, a retention.Action) {
 	if a.Upload != nil {
 		bytes = "unknown"
 	}
-	fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", k.Pod, k.Container, k.ID, bytes, age(p.Now, a.Since()), p.Policy.Reason(a.Rule, k.Namespace))
+	fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", k.Pod, k.Container, k.ID, bytes, age(p.Now, a.At()), p.Policy.Reason(a.Rule, k.Namespace))
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(n)) }
