@@ -1,0 +1,112 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// benchmark is one row of the table.
+type benchmark struct {
+	name, unit string
+	// peer is what ours is compared with, if anything.
+	peer string
+	// limit is what the value must stay below; 0: nothing is promised.
+	limit float64
+	// rounds is how many are enough, where that is less than what was asked for; 0: all.
+	rounds  int
+	measure func(context.Context, *round) (float64, error)
+}
+
+var benchmarks = []benchmark{
+	{name: "rss_nodehandler_mib", unit: "MiB", limit: 100, measure: func(ctx context.Context, r *round) (float64, error) {
+		u, err := r.upload(ctx, oursZstd)
+		return u.peakMiB, err
+	}},
+	{name: "rss_apiserver_mib", unit: "MiB", limit: 300, rounds: 1, measure: func(ctx context.Context, r *round) (float64, error) {
+		d, err := r.download(ctx)
+		return d.peakMiB, err
+	}},
+	{name: "upload_vs_awscli", unit: "ratio", peer: awscli, measure: ratio(oursZstd, awscli)},
+	{name: "upload_vs_rclone", unit: "ratio", peer: rclone, measure: ratio(oursZstd, rclone)},
+	{name: "upload_none_vs_awscli", unit: "ratio", peer: awscli, measure: ratio(oursNone, awscli)},
+	{name: "upload_none_vs_rclone", unit: "ratio", peer: rclone, measure: ratio(oursNone, rclone)},
+	{name: "upload_mib_s", unit: "MiB/s", measure: rate(oursZstd)},
+	{name: "upload_none_mib_s", unit: "MiB/s", measure: rate(oursNone)},
+	{name: "awscli_upload_mib_s", unit: "MiB/s", measure: rate(awscli)},
+	{name: "rclone_upload_mib_s", unit: "MiB/s", measure: rate(rclone)},
+	{name: "download_mib_s", unit: "MiB/s", rounds: 1, measure: func(ctx context.Context, r *round) (float64, error) {
+		d, err := r.download(ctx)
+		return d.mibPerSecond, err
+	}},
+}
+
+// rate is the throughput of an upload, in the core's bytes, however few of them are sent.
+func rate(subject string) func(context.Context, *round) (float64, error) {
+	return func(ctx context.Context, r *round) (float64, error) {
+		u, err := r.upload(ctx, subject)
+		return u.mibPerSecond, err
+	}
+}
+
+// ratio is our throughput divided by theirs, of the same round.
+func ratio(ours, theirs string) func(context.Context, *round) (float64, error) {
+	return func(ctx context.Context, r *round) (float64, error) {
+		a, err := r.upload(ctx, ours)
+		if err != nil {
+			return 0, err
+		}
+		b, err := r.upload(ctx, theirs)
+		return a.mibPerSecond / b.mibPerSecond, err
+	}
+}
+
+// choose gives the benchmark of that name, or all.
+func choose(name string) ([]benchmark, error) {
+	if name == "" {
+		return benchmarks, nil
+	}
+	var names []string
+	for _, b := range benchmarks {
+		if b.name == name {
+			return []benchmark{b}, nil
+		}
+		names = append(names, b.name)
+	}
+	return nil, fmt.Errorf("--run=%s: must be one of %s", name, strings.Join(names, ", "))
+}
+
+// measure goes through all benchmarks once a round. One that cannot be measured is left out, and an error in the end, as is
+// one that exceeds its limit.
+func measure(ctx context.Context, b *bench, chosen []benchmark, rounds int) (results, error) {
+	values := make([][]float64, len(chosen))
+	failures := make([]error, len(chosen))
+	for n := range rounds {
+		r := &round{bench: b}
+		for i, c := range chosen {
+			if failures[i] != nil || c.rounds > 0 && n >= c.rounds {
+				continue
+			}
+			value, err := c.measure(ctx, r)
+			if err != nil {
+				failures[i] = fmt.Errorf("%s: %w", c.name, err)
+				fmt.Fprintln(os.Stderr, failures[i])
+				continue
+			}
+			values[i] = append(values[i], value)
+		}
+	}
+	rs := results{}
+	for i, c := range chosen {
+		if failures[i] == nil {
+			rs = append(rs, summarize(c, values[i]))
+			failures[i] = rs[len(rs)-1].exceeds(c.limit)
+		}
+	}
+	return rs, errors.Join(failures...)
+}

@@ -1,0 +1,60 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures what the project promises: how much memory nodehandler and apiserver need for a large dump,
+// and how fast an upload is beside the tools that one would use without us. Ours and theirs are measured in turn, on the same file and
+// the same S3 server, so that only the ratio counts and not the machine. Everything happens on the loopback interface.
+//
+// "make bench" sets up what it needs: the environment variables COREDUMP_BIN, COREDUMP_S3SERVER and COREDUMP_CONTROLPLANE, see
+// hack/test-env.sh, and the Debian packages awscli and rclone.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	name := flags.String("run", "", "run only the benchmark of this name")
+	output := flags.String("output", "_output/bench.json", "file for the results")
+	rounds := flags.Int("rounds", 3, "how often everything is measured")
+	size := flags.String("size", "4Gi", "length of the core; the limits on memory are for any length")
+	dir := flags.String("dir", os.TempDir(), "where the core and the store go; five times the core's length must be free")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := choose(*name)
+	if err != nil {
+		return err
+	}
+	length, err := resource.ParseQuantity(*size)
+	if err != nil {
+		return fmt.Errorf("--size=%s: %w", *size, err)
+	}
+	b, err := setUp(ctx, *dir, length.Value())
+	defer func() { err = errors.Join(err, b.cleanUp()) }()
+	if err != nil {
+		return err
+	}
+	results, failed := measure(ctx, b, chosen, *rounds)
+	results.print(os.Stdout)
+	return errors.Join(failed, results.write(*output))
+}
