@@ -87,7 +87,7 @@ func (c core) sum() string {
 	return hex.EncodeToString(s[:])
 }
 
-func (c core) bytes() []byte { return corefiletest.Core(max(c.size, corefiletest.MinSize), c.seed) }
+func (c core) bytes() []byte { return corefiletest.Core(max(c.size, corefiletest.MinSize+64), c.seed) }
 
 // file drops the core under the name that the kernel would give it.
 func (c core) file(t *testing.T, dir string) string {
