@@ -71,8 +71,9 @@ func (*REST) GetSingularName() string { return "coredump" }
 // ShortNames are for kubectl. cd would be a shell's builtin.
 func (*REST) ShortNames() []string { return []string{"cdump"} }
 
-// Categories has no "all": nobody who asks for all expects dumps.
-func (*REST) Categories() []string { return []string{"coredump"} }
+// Categories are not "all", as nobody who asks for all expects dumps, and not the name of a resource: kubectl get coredump
+// NAME would take that for the category, and fail.
+func (*REST) Categories() []string { return []string{"crashes"} }
 
 // Get reads one dump.
 func (r *REST) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {

@@ -70,8 +70,9 @@ func (*REST) GetSingularName() string { return "coredumpendpoint" }
 // ShortNames are for kubectl.
 func (*REST) ShortNames() []string { return []string{"cdep"} }
 
-// Categories has no "all": nobody who asks for all expects dumps.
-func (*REST) Categories() []string { return []string{"coredump"} }
+// Categories are not "all", as nobody who asks for all expects dumps, and not the name of a resource: kubectl get coredump
+// NAME would take that for the category, and fail.
+func (*REST) Categories() []string { return []string{"crashes"} }
 
 // Get sums up the dumps of the pod name, those that the user may see. There must be one.
 func (r *REST) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
