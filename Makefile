@@ -63,7 +63,8 @@ bench: build ## Measure ours and others' in turn, into _output/bench.json. BENCH
 ##@ Checks
 
 .PHONY: verify
-verify: $(CHECKS:%=verify-%) ## Run all checks.
+verify: ## Run all checks, also when one of them finds something.
+	@$(MAKE) --keep-going $(CHECKS:%=verify-%)
 
 .PHONY: update
 update: $(CHECKS:%=update-%) ## Repair what can be repaired by a program: formatting, generated files, headers ...
