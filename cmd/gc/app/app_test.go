@@ -156,7 +156,7 @@ func (w *world) want(code, wantCode int, left ...string) {
 	if got := w.left(); !slices.Equal(got, left) {
 		w.t.Errorf("left %q, want %q\n%s", got, left, w.log)
 	}
-	if n := strings.Count(w.log, `"[coredump] gc"`); n != 1 && wantCode != exitUsage {
+	if n := strings.Count(w.log, `"[coredump] GC"`); n != 1 && wantCode != exitUsage {
 		w.t.Errorf("%d lines sum up, want 1:\n%s", n, w.log)
 	}
 }

@@ -155,10 +155,10 @@ func (r *run) sumUp(ctx context.Context, err error) {
 		"seconds", time.Since(r.started).Seconds(),
 	}
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "[coredump] gc", values...)
+		klog.FromContext(ctx).Error(err, "[coredump] GC", values...)
 		return
 	}
-	klog.FromContext(ctx).Info("[coredump] gc", values...)
+	klog.FromContext(ctx).Info("[coredump] GC", values...)
 }
 
 func sum(counts map[retention.Rule]retention.Count) (total retention.Count) {
