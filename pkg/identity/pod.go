@@ -4,6 +4,7 @@
 package identity
 
 import (
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,8 +89,6 @@ func (p *pod) fill(d *v1alpha1.CoreDump) {
 	d.Spec.ContainerID = c.instanceAt(d.Spec.Process.Time.Time)
 	if len(p.labels) > 0 {
 		d.Labels = map[string]string{}
-		for k, v := range p.labels {
-			d.Labels[k] = v
-		}
+		maps.Copy(d.Labels, p.labels)
 	}
 }

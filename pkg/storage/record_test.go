@@ -131,6 +131,7 @@ func TestWhatAForgerPutsIntoMetadataIsNotPassedOn(t *testing.T) {
 	identify(aKey, d)
 	uid := d.UID
 	now := metav1.Now()
+	//lint:ignore SA1019 a forger does not care
 	d.UID, d.CreationTimestamp, d.DeletionTimestamp, d.ResourceVersion, d.Generation, d.GenerateName, d.SelfLink = "forged", now, &now, "-1", 7, "x", "y"
 	d.Finalizers, d.OwnerReferences = []string{"x/y"}, []metav1.OwnerReference{{Kind: "Node", Name: "x", UID: "y"}}
 	d.Annotations, d.ManagedFields = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}"}, []metav1.ManagedFieldsEntry{{Manager: "x"}}

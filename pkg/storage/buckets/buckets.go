@@ -112,6 +112,7 @@ func parse(rawURL string) (*url.URL, error) {
 	case u.Fragment != "":
 		return nil, invalid(u, fmt.Errorf("there must be no #%s at its end", u.Fragment))
 	case u.Opaque != "":
+		//lint:ignore ST1005 the colon belongs to the URL
 		return nil, invalid(u, fmt.Errorf("there must be // after %s:", u.Scheme))
 	}
 	return u, nil
