@@ -86,7 +86,7 @@ func (d *Dump) Entries() []storage.Entry {
 // Inventory is what is in a bucket.
 type Inventory struct {
 	// Dumps, and what is left of dumps.
-	Dumps []Dump
+	Dumps []*Dump
 	// Uploads are the unfinished uploads of keys of the layout.
 	Uploads []storage.Upload
 	// Foreign counts the objects outside of the layout. They are somebody else's.
@@ -129,14 +129,14 @@ func (inv *Inventory) at(k storage.Key) *Dump {
 	}
 	if k != last {
 		// What was parsed points into the whole key: copy what is new, share the rest.
-		inv.Dumps = append(inv.Dumps, Dump{Key: storage.Key{
+		inv.Dumps = append(inv.Dumps, &Dump{Key: storage.Key{
 			Namespace: share(k.Namespace, last.Namespace),
 			Pod:       share(k.Pod, last.Pod),
 			Container: share(k.Container, last.Container),
 			ID:        strings.Clone(k.ID),
 		}, Crashed: k.Time()})
 	}
-	return &inv.Dumps[len(inv.Dumps)-1]
+	return inv.Dumps[len(inv.Dumps)-1]
 }
 
 func share(s, last string) string {

@@ -33,13 +33,12 @@ func (p Policy) ReadOrigins(ctx context.Context, dumps *storage.Dumps, inv *Inve
 }
 
 // needsOrigins tells whether the rule could take any of the dumps, all of one namespace.
-func (p Policy) needsOrigins(dumps []Dump, living Namespaces, now time.Time) bool {
+func (p Policy) needsOrigins(dumps []*Dump, living Namespaces, now time.Time) bool {
 	ns, lives := living[dumps[0].Namespace]
 	if lives && now.Sub(ns.Created) <= p.GoneGrace {
 		return false
 	}
-	for i := range dumps {
-		d := &dumps[i]
+	for _, d := range dumps {
 		if d.Complete() && now.Sub(d.At()) > p.GoneGrace && (!lives || d.At().Before(ns.Created)) {
 			return true
 		}
@@ -49,7 +48,7 @@ func (p Policy) needsOrigins(dumps []Dump, living Namespaces, now time.Time) boo
 
 // readOrigins reads the records of the dumps, which are all of a namespace, ordered by their keys. Both sides may have what the other has
 // not: dumps come and go. A record that cannot be understood leaves its dump without an origin.
-func readOrigins(ctx context.Context, from *storage.Dumps, dumps []Dump, known map[Origin]*Origin) error {
+func readOrigins(ctx context.Context, from *storage.Dumps, dumps []*Dump, known map[Origin]*Origin) error {
 	i := 0
 	for l, err := range from.List(ctx, storage.Scope{Namespace: dumps[0].Namespace}, "") {
 		if err != nil {

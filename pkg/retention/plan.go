@@ -81,8 +81,8 @@ func (p *Plan) Removed() map[Rule]Count {
 func (p Policy) Plan(inv *Inventory, living Namespaces, now time.Time) *Plan {
 	pl := &planner{Policy: p, living: living, plan: &Plan{Policy: p, Now: now}}
 	var complete, parts []*Dump
-	for i := range inv.Dumps {
-		if d := &inv.Dumps[i]; d.Complete() {
+	for _, d := range inv.Dumps {
+		if d.Complete() {
 			complete = append(complete, d)
 		} else {
 			parts = append(parts, d)
