@@ -33,8 +33,8 @@ const (
 	zstdWindow = 1 << 20
 	// zstdMaxWindow is the largest window that is accepted from a foreign file (zstd -19 makes 8 MiB).
 	zstdMaxWindow = 8 << 20
-	// gzipBlock is what one worker compresses at a time.
-	gzipBlock = 1 << 20
+	// gzipBlock is what one worker compresses at a time. Each has a few of them.
+	gzipBlock = 256 << 10
 )
 
 // NewWriter compresses what is written to it, on the given number of workers, and writes it to w. Close

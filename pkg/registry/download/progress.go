@@ -51,12 +51,12 @@ func (c *client) Write(p []byte) (n int, err error) {
 		n += m
 		c.sent.Add(int64(m))
 	}
-	return n, errors.Join(err, c.lift())
+	return n, c.lift(err)
 }
 
 // finish sends what net/http still holds back.
 func (c *client) finish() error {
-	return errors.Join(c.within(c.rc.Flush), c.lift())
+	return c.lift(c.within(c.rc.Flush))
 }
 
 // within runs what sends to the client, under the deadline.
@@ -69,9 +69,12 @@ func (c *client) within(send func() error) error {
 	return c.explain(err, time.Since(begin))
 }
 
-// lift takes the deadline away as long as nothing is being sent: the store may take its time. In HTTP/2 a deadline that passes resets the
+// lift takes the deadline away, unless sending failed, as long as nothing is being sent: the store may take its time. In HTTP/2 a deadline that passes resets the
 // stream at once, in HTTP/1.1 it would hit the next request of the connection.
-func (c *client) lift() error {
+func (c *client) lift(err error) error {
+	if err != nil {
+		return err
+	}
 	return c.rc.SetWriteDeadline(time.Time{})
 }
 

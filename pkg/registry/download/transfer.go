@@ -5,8 +5,8 @@ package download
 
 import (
 	"bufio"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -80,7 +80,7 @@ func (t *transfer) serve(w http.ResponseWriter, req *http.Request) error {
 		return t.status(ctx, err)
 	}
 	t.client = &client{w: w, rc: http.NewResponseController(w), stall: t.server.StallTimeout}
-	if err := t.client.lift(); err != nil { // a connection without deadlines would not be safe from clients that stand still
+	if err := t.client.lift(nil); err != nil { // a connection without deadlines would not be safe from clients that stand still
 		return t.status(ctx, err)
 	}
 	t.annotate(ctx)
@@ -175,7 +175,8 @@ func (t *transfer) stream(f Format, in io.Reader) error {
 			z.Reset(io.Discard)
 			_ = out.Close()
 		}
-		return errors.Join(err, t.client.failure())
+		// A client that went away is why the compressor failed, and perhaps why reading was cancelled.
+		return cmp.Or(t.client.failure(), err)
 	}
 	return t.client.finish()
 }
