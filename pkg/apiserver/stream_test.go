@@ -268,3 +268,19 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	f.stop()
 	<-f.ended
 }
+
+// The generic API server ends requests after RequestTimeout, except those it takes for long-running ones.
+func TestDownloadsOutliveTheRequestTimeout(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	f := start(t, func(c *Config) { c.Generic.RequestTimeout = timeout })
+	f.put("shop", "web-0", "app", 1, random(large))
+	for _, sub := range []string{"dump", "proxy"} {
+		begin := time.Now()
+		body := f.begin(f.client, api+"/namespaces/shop/coredumpendpoints/web-0/"+sub+"?format=tar")
+		f.eventually("the timeout", func() bool { return time.Since(begin) > 3*timeout })
+		if n, err := io.Copy(io.Discard, body); err != nil {
+			t.Errorf("%s ends with %v after %d bytes", sub, err, n)
+		}
+		body.Close()
+	}
+}
