@@ -46,5 +46,7 @@ func run() error {
 		RootUserAccess: *access, RootUserSecret: *secret,
 		Ports: []string{*addr}, IAMDir: *iam, CertFile: *cert, KeyFile: *key, Quiet: true,
 		MaxConnections: 1000, MaxRequests: 1000, MultipartMaxParts: 10000,
+		// In seconds. With an interval of zero, which is the default, pruning the cache takes a whole core.
+		IAMCacheTTL: 120, IAMCachePrune: 3600,
 	})
 }
