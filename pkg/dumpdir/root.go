@@ -51,7 +51,7 @@ func (r *Root) Close() error {
 // openat opens name below the directory parent.
 func openat(parent int, name string, flags uint64) (int, error) {
 	for {
-		fd, err := unix.Openat2(parent, name, &unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: resolve})
+		fd, err := unix.Openat2(parent, name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve})
 		if err == unix.EINTR {
 			continue
 		}
@@ -131,7 +131,7 @@ func (r *Root) Open(name string) (*File, error) {
 func openIn(parent int, name string) (*File, error) {
 	f := &File{path: name, parent: parent, base: path.Base(name)}
 	// O_PATH gets hold of the inode, whatever it is, without opening it.
-	p, err := openat(parent, f.base, unix.O_PATH)
+	p, err := openat(parent, f.base, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return nil, openError(name, err)
 	}
@@ -172,7 +172,7 @@ func refuse(st *unix.Stat_t) RefusalReason {
 
 func openError(name string, err error) error {
 	switch err {
-	case unix.ELOOP: // a component is a link; or the last one, for with RESOLVE_NO_SYMLINKS even O_PATH does not get hold of it
+	case unix.ELOOP: // a directory on the way is a link
 		return &Refusal{name, RefusedSymlink}
 	case unix.EXDEV:
 		return &Refusal{name, RefusedMount}
