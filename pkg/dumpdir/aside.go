@@ -67,6 +67,22 @@ func (r *Root) Lock(ctx context.Context) error {
 	}
 }
 
+// tryLease finds out whether leases work here, on a file of our own that nobody has open for writing. That the directory can be
+// written to shows by the way.
+func (r *Root) tryLease() (bool, error) {
+	aside, name := int(r.aside.Fd()), "lease-"+uuid.NewString()
+	if err := writeFile(aside, name, nil); err != nil {
+		return false, fmt.Errorf("write to %q: %w", r.path+"/"+asideDir, err)
+	}
+	defer func() { _ = unix.Unlinkat(aside, name, 0) }()
+	fd, err := openat(aside, name, unix.O_RDONLY)
+	if err != nil {
+		return false, fmt.Errorf("read from %q: %w", r.path+"/"+asideDir, err)
+	}
+	defer unix.Close(fd)
+	return leased(fd) == writerNone, nil
+}
+
 // asideNote is what lies beside a file that was set aside.
 type asideNote struct {
 	// Path is where the file was, quoted where it is not printable.

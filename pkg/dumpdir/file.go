@@ -128,9 +128,17 @@ const (
 // with leases. Who opens the file for writing in the microseconds of the lease waits for them; the signal
 // that this sends (SIGIO) is one that a Go program ignores.
 func (f *File) hasWriter() writer {
-	switch _, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_RDLCK); err {
+	w := leased(f.fd)
+	if w == writerOpen && !f.root.leases {
+		return writerUnknown
+	}
+	return w
+}
+
+func leased(fd int) writer {
+	switch _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err {
 	case nil:
-		_, _ = unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_UNLCK)
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
 		return writerNone
 	case unix.EAGAIN:
 		return writerOpen

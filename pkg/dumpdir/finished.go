@@ -10,9 +10,9 @@ import (
 const (
 	// poll is how soon a file that is not finished is looked at again, at first; no event tells that its writer has closed it.
 	poll = 250 * time.Millisecond
-	// doubt is how many times longer than usual a file must rest that may still have a writer.
+	// doubt is how many times longer than usual a file must rest of which it cannot be told whether it has a writer.
 	doubt = 6
-	// maxPatience bounds how long a file must rest that keeps changing while it is uploaded.
+	// maxPatience is how long a file must rest that has a writer, and one that keeps changing while it is uploaded.
 	maxPatience = time.Hour
 )
 
@@ -43,13 +43,17 @@ func (o observation) resting(now time.Time) time.Duration {
 //   - A file that is as long as its ELF header promises, and that nobody has open for writing, is finished: cores are written
 //     front to back.
 //   - A file that nobody has open for writing but that is shorter, or that is compressed, is finished after resting for settle.
-//   - A file that somebody has open, or of which that cannot be told and that is not complete, must rest six times as long. It
-//     is not left for ever: a file system may answer as if there were a writer (NFS does), and a tenant may hold a file open.
+//   - A file that somebody has open must rest for an hour: a writer that is slow shall have its time, and a tenant that holds a
+//     file open for ever shall not keep it here for ever.
+//   - Where it cannot be told whether somebody has it open (no leases, no CAP_LEASE), a file that is not complete must
+//     rest six times as long as settle.
 //   - Every upload that was aborted because the file changed doubles the time.
 func (o observation) finishedIn(now time.Time, settle time.Duration) time.Duration {
 	patience := settle
 	switch {
-	case o.writer == writerOpen, o.writer == writerUnknown && !o.complete:
+	case o.writer == writerOpen:
+		patience = max(patience, maxPatience)
+	case o.writer == writerUnknown && !o.complete:
 		patience *= doubt
 	case o.complete && o.aborted == 0:
 		return 0

@@ -19,10 +19,10 @@ func TestWhenAFileIsFinished(t *testing.T) {
 	}{
 		"complete and nobody writes":                 {observation{complete: true}, 0},
 		"complete, but it cannot be told who has it": {observation{complete: true, writer: writerUnknown}, 0},
-		"complete and somebody has it":               {observation{complete: true, writer: writerOpen}, 60 * time.Second},
+		"complete and somebody has it":               {observation{complete: true, writer: writerOpen}, time.Hour},
 		"shorter than promised":                      {observation{}, 10 * time.Second},
 		"shorter, and it cannot be told who has it":  {observation{writer: writerUnknown}, 60 * time.Second},
-		"shorter, and somebody has it":               {observation{writer: writerOpen}, 60 * time.Second},
+		"shorter, and somebody has it":               {observation{writer: writerOpen}, time.Hour},
 		"complete, but it changed under an upload":   {observation{complete: true, aborted: 1}, 20 * time.Second},
 		"it changed under many uploads":              {observation{complete: true, aborted: 1000}, time.Hour},
 	} {

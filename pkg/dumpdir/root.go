@@ -27,6 +27,8 @@ type Root struct {
 	path  string
 	dir   *os.File
 	aside *os.File
+	// leases is true where a refused lease means that there is a writer. Some file systems refuse always (NFS without a delegation).
+	leases bool
 }
 
 // OpenRoot opens the directory, which must exist, and makes what it needs in it. The caller closes the root.
@@ -39,6 +41,9 @@ func OpenRoot(name string) (*Root, error) {
 	if r.aside, err = r.openAside(); err != nil {
 		dir.Close()
 		return nil, err
+	}
+	if r.leases, err = r.tryLease(); err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }

@@ -22,9 +22,8 @@ takes; what is there when the program starts is uploaded too.
 
 A core is <namespace>/<pod>/<container>/.../<name> below DIRECTORY, the name as --core-name-template
 says, or lies in DIRECTORY itself with the defaults for what is missing; .gz and .zst are taken as they are.
-It is taken when it is as long as its ELF header promises and nobody has it open for writing, or
-otherwise when it has not changed for --settle (six times that where somebody has it open, or where that
-cannot be told and it is not complete). A name of the template that is no core goes to DIRECTORY/.aside and is
+It is taken when nobody has it open for writing and it is as long as its ELF header promises, or has not
+changed for --settle; see also there. A name of the template that is no core goes to DIRECTORY/.aside and is
 kept; links, FIFOs, devices and other names stay where they are. One node handler at a time has a directory.
 
 Memory: about 40 MiB, and for each busy worker 5 MiB for each of --compression-workers and what --store says

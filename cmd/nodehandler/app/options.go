@@ -74,7 +74,8 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 	fs.StringVar(&o.defaults.Namespace, "default-namespace", "", "Namespace of cores whose path names none.")
 	fs.StringVar(&o.defaults.Pod, "default-pod", "", "Pod of cores whose path names none. Empty: the host name (%h) in the name.")
 	fs.StringVar(&o.defaults.Container, "default-container", "", "Container of cores whose path names none.")
-	fs.DurationVar(&o.settle, "settle", o.settle, "How long a core must be unchanged that does not show by itself that it is finished.")
+	fs.DurationVar(&o.settle, "settle", o.settle, "How long a core must be unchanged that is shorter than its ELF header promises, or compressed. "+
+		"Six times that where it cannot be told whether somebody has it open for writing (no CAP_LEASE, NFS), and an hour where somebody has.")
 	fs.DurationVar(&o.rescan, "rescan-interval", o.rescan, "How often the whole directory is gone through, for what no event told.")
 	fs.StringVar(&o.maxSize, "max-size", o.maxSize, "Length of the largest core that is uploaded, holes and compressed zeros counted, such as 512Gi. Larger ones are set aside.")
 
