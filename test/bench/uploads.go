@@ -57,7 +57,10 @@ func (r *round) upload(ctx context.Context, subject string) (u upload, err error
 		took, err = r.runPeer(ctx, "/usr/bin/aws", "--endpoint-url="+r.store.Endpoint, "s3", "cp", "--only-show-errors", r.core, "s3://"+cluster.Bucket+"/awscli/core")
 	case rclone:
 		remote := fmt.Sprintf(":s3,provider=Other,env_auth=true,region=us-east-1,endpoint='%s':%s/rclone/core", r.store.Endpoint, cluster.Bucket)
-		took, err = r.runPeer(ctx, "/usr/bin/rclone", "copyto", r.core, remote)
+		// Two of its defaults do not fit this S3 server. It asks for "100 Continue" before each part and is not answered, so it
+		// waits a second each time; and of parts of 5 MiB there are more than fit into an extended attribute of ext4, where
+		// the server keeps a list of them. The parts of the others have 8 MiB.
+		took, err = r.runPeer(ctx, "/usr/bin/rclone", "copyto", "--expect-continue-timeout=0", "--s3-chunk-size=8Mi", r.core, remote)
 	default:
 		took, u.peakMiB, err = r.runNodeHandler(ctx, "--compression="+subject)
 	}
