@@ -67,9 +67,11 @@ func NewKubernetes(client corev1client.CoreV1Interface, place Place) *Kubernetes
 	return k
 }
 
-// Run follows the pods of this node until ctx ends.
+// Run follows the pods of this node until ctx ends. It returns at once then; while the API server is away, client-go needs some seconds more
+// to give up the request that it is trying, which nobody waits for.
 func (k *Kubernetes) Run(ctx context.Context) error {
-	k.pods.RunWithContext(ctx)
+	go k.pods.RunWithContext(ctx)
+	<-ctx.Done()
 	return nil
 }
 
