@@ -289,3 +289,21 @@ func TestWhoHasAFileOpenForWritingIsSeen(t *testing.T) {
 	must(t, err) // the lease was given back
 	must(t, again.Close())
 }
+
+func TestANameThatIsAnothersByNowIsNotRemoved(t *testing.T) {
+	r, dir := openRoot(t)
+	name := filepath.Join(dir, "core")
+	write(t, name, []byte("dump!"))
+	f, err := r.Open("core")
+	must(t, err)
+	defer f.Close()
+	must(t, os.Rename(name, name+"x"))
+	write(t, name, []byte("victim"))
+	must(t, unix.Fstat(f.fd, &f.stat)) // as if the clock were too coarse to tell that the file was renamed
+	if err := f.Remove(); !errors.Is(err, upload.ErrChanged) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(name); err != nil {
+		t.Error(err)
+	}
+}

@@ -518,3 +518,31 @@ func TestPausesGrowToTheirBound(t *testing.T) {
 		}
 	}
 }
+
+// forgetful is a bucket that once says of a body that it has less than it was sent.
+type forgetful struct {
+	storage.Bucket
+	lied atomic.Bool
+}
+
+func (b *forgetful) Put(ctx context.Context, key string, r io.Reader, opts storage.PutOptions) (storage.Object, error) {
+	obj, err := b.Bucket.Put(ctx, key, r, opts)
+	if err == nil && b.lied.CompareAndSwap(false, true) {
+		obj.Size--
+	}
+	return obj, err
+}
+
+func TestAStoreThatHasLessThanItWasSentIsNotBelieved(t *testing.T) {
+	var store *forgetful
+	r := start(t, func(_ *Options, b *storagetest.Faulty) {
+		store = &forgetful{Bucket: b.Bucket}
+		b.Bucket = store
+	}, nobody{})
+	d := &fakeDump{pod: "p", data: corefiletest.Core(5000, 1)}
+	r.Offer(d)
+	eventually(t, "it is stored", d.removed)
+	if d.opens.Load() != 2 || !store.lied.Load() || len(r.stored(t)) != 1 {
+		t.Errorf("%d attempts", d.opens.Load())
+	}
+}
