@@ -149,23 +149,19 @@ func (k *Kubernetes) Identify(ctx context.Context, d *v1alpha1.CoreDump) error {
 	return nil
 }
 
-// podAt gives the pod that crashed, or nil where that cannot be told.
+// podAt gives the pod that crashed, or nil where that cannot be told. It asks for the pod that has the name now, for the watch may
+// be behind just when a pod has been replaced, and chooses among that one and those that are remembered.
 func (k *Kubernetes) podAt(ctx context.Context, d *v1alpha1.CoreDump) (*pod, error) {
-	p, known := k.memory.at(d.Namespace+"/"+d.Spec.PodName, d.Spec.Process.Time.Time)
-	if known {
-		return p, nil
-	}
-	// The watch may be behind.
+	name := d.Namespace + "/" + d.Spec.PodName
 	got, err := k.client.Pods(d.Namespace).Get(ctx, d.Spec.PodName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, nil
 	case err != nil:
 		return nil, err
-	case got.Spec.NodeName != k.place.NodeName || got.CreationTimestamp.After(d.Spec.Process.Time.Time):
-		return nil, nil // another pod that has the name now
+	case got.Spec.NodeName == k.place.NodeName:
+		k.memory.put(name, reduce(got))
 	}
-	return reduce(got), nil
+	return k.memory.at(name, d.Spec.Process.Time.Time), nil
 }
 
 // namespace is what is kept of a namespace.

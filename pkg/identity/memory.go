@@ -71,15 +71,15 @@ func (m *memory) forget(g gone) {
 	m.pods[g.name] = list
 }
 
-// at gives the pod that had the name at the time: the newest that existed by then. It is nil where
-// there is none; known tells whether there is any pod of that name.
-func (m *memory) at(name string, t time.Time) (p *pod, known bool) {
+// at gives the pod that had the name at the time, or nil: the newest that existed by then. Creation times are
+// whole seconds; of two that are equal, the pod that was seen later is the newer one.
+func (m *memory) at(name string, t time.Time) (p *pod) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, q := range m.pods[name] {
-		if !q.created.After(t) && (p == nil || q.created.After(p.created)) {
+		if !q.created.After(t) && (p == nil || !q.created.Before(p.created)) {
 			p = q
 		}
 	}
-	return p, len(m.pods[name]) > 0
+	return p
 }

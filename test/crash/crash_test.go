@@ -34,10 +34,10 @@ func TestTheKernelWritesTheCoreWhereItIsToldAndThePatternIsPutBack(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cores, _ := filepath.Glob(filepath.Join(dir, "core-crasher-*-6"))
+	cores, _ := filepath.Glob(filepath.Join(dir, "core-crasher-*-11"))
 	if len(cores) != 1 {
 		entries, _ := os.ReadDir(dir)
-		t.Errorf("cores: %v, want one of crasher with signal 6; the directory has %v", cores, entries)
+		t.Errorf("cores: %v, want one of crasher with signal 11; the directory has %v", cores, entries)
 	}
 	after, _ := os.ReadFile(patternFile)
 	if string(after) != string(before) || strings.Contains(string(after), marker) {

@@ -16,12 +16,12 @@ func TestADeletedPodsDumpIsFoundByUID(t *testing.T) {
 	ns := f.namespace(t, "again")
 	alice := f.user(t, "again-alice", ns, "coredump-downloader")
 
-	first := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 1 << 20, time: time.Now().Add(-time.Minute)}
+	first := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 1 << 20}
 	firstUID := f.pod(t, ns, "web-0", "app")
 	f.dump(t, first)
 	f.admin(t, "delete", "pod", "-n", ns, "web-0", "--force", "--grace-period=0")
 
-	second := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 1 << 20}
+	second := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 1 << 20, time: time.Now().Add(time.Minute)}
 	secondUID := f.pod(t, ns, "web-0", "app")
 	f.dump(t, second)
 	f.admin(t, "delete", "pod", "-n", ns, "web-0", "--force", "--grace-period=0")

@@ -17,9 +17,11 @@ func TestTheDownloadHasTheSameBytes(t *testing.T) {
 	f := &shared
 	ns := f.namespace(t, "download")
 	alice := f.user(t, "download-alice", ns, "coredump-downloader")
-	old := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 3<<20 + 1, time: time.Now().Add(-2 * time.Hour)}
-	recent := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 1 << 20, time: time.Now().Add(-time.Minute)}
-	sidecar := core{namespace: ns, pod: "web-0", container: "sidecar", seed: 3, size: 1 << 20, time: time.Now().Add(-time.Minute)}
+	// No crash is older than its namespace (such a dump would be hidden), so the later ones are in the future.
+	now := time.Now()
+	old := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 3<<20 + 1, time: now}
+	recent := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 1 << 20, time: now.Add(2 * time.Hour)}
+	sidecar := core{namespace: ns, pod: "web-0", container: "sidecar", seed: 3, size: 1 << 20, time: now.Add(2 * time.Hour)}
 	for _, c := range []core{old, recent, sidecar} {
 		f.dump(t, c)
 	}
@@ -39,8 +41,8 @@ func TestTheDownloadHasTheSameBytes(t *testing.T) {
 		{"one container", "?container=app", "-z", sums(old, recent)},
 		{"zstd", "?container=app&format=tar.zst", "--zstd", sums(old, recent)},
 		{"no compression", "?container=sidecar&format=tar", "", sums(sidecar)},
-		{"since a duration", "?container=app&since=30m", "-z", sums(recent)},
-		{"since a time", "?since=" + time.Now().Add(-30*time.Minute).UTC().Format(time.RFC3339), "-z", sums(recent, sidecar)},
+		{"since a duration", "?container=app&since=30m", "-z", sums(old, recent)},
+		{"since a time", "?since=" + now.Add(time.Hour).UTC().Format(time.RFC3339), "-z", sums(recent, sidecar)},
 		{"the latest", "?container=app&latest=1", "-z", sums(recent)},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -80,11 +80,11 @@ func TestARealCoreOfTheRealKernel(t *testing.T) {
 		t.Fatalf("SHA-256 %v, want %s", got, want)
 	}
 	shell(t, work, archive, "tar -xzf -")
-	out := shell(t, work, "", "gdb -nx -batch -ex bt "+program+" app/core-crasher-*-6 2>&1")
+	out := shell(t, work, "", "gdb -nx -batch -ex bt "+program+" app/core-crasher-*-11 2>&1")
 	contains(t, out, "main.checkout", "main.main")
 
 	record := shell(t, work, "", "cat app/core-crasher-*.json")
-	contains(t, record, `"executable": "crasher"`, `"signalName": "SIGABRT"`, `"identity": "claimed"`, `"clusterName": "test"`, want)
+	contains(t, record, `"executable": "crasher"`, `"signalName": "SIGSEGV"`, `"identity": "claimed"`, `"clusterName": "test"`, want)
 }
 
 func fileSum(t *testing.T, name string) string {
