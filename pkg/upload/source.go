@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/bundle"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -43,6 +44,9 @@ type Opened struct {
 	// Size is the length of File in bytes.
 	Size int64
 	File File
+	// Context gives what is known of the crash beside the core; nil where there is none of that. It is called once, after the record has been
+	// completed.
+	Context func(ctx context.Context) ([]bundle.File, error)
 }
 
 // File is an open dump. It is used by one goroutine at a time.

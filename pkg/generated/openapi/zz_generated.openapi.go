@@ -29,9 +29,13 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.CoreDumpList{}.OpenAPIModelName():           schema_pkg_apis_coredump_v1alpha1_CoreDumpList(ref),
 		v1alpha1.CoreDumpSpec{}.OpenAPIModelName():           schema_pkg_apis_coredump_v1alpha1_CoreDumpSpec(ref),
 		v1alpha1.CoreDumpStatus{}.OpenAPIModelName():         schema_pkg_apis_coredump_v1alpha1_CoreDumpStatus(ref),
+		v1alpha1.CrashFrame{}.OpenAPIModelName():             schema_pkg_apis_coredump_v1alpha1_CrashFrame(ref),
+		v1alpha1.CrashModule{}.OpenAPIModelName():            schema_pkg_apis_coredump_v1alpha1_CrashModule(ref),
 		v1alpha1.CrashSummary{}.OpenAPIModelName():           schema_pkg_apis_coredump_v1alpha1_CrashSummary(ref),
 		v1alpha1.OwnerReference{}.OpenAPIModelName():         schema_pkg_apis_coredump_v1alpha1_OwnerReference(ref),
 		v1alpha1.Process{}.OpenAPIModelName():                schema_pkg_apis_coredump_v1alpha1_Process(ref),
+		v1alpha1.StoredContext{}.OpenAPIModelName():          schema_pkg_apis_coredump_v1alpha1_StoredContext(ref),
+		v1alpha1.ThreadPlace{}.OpenAPIModelName():            schema_pkg_apis_coredump_v1alpha1_ThreadPlace(ref),
 		resource.Quantity{}.OpenAPIModelName():               schema_apimachinery_pkg_api_resource_Quantity(ref),
 		v1.APIGroup{}.OpenAPIModelName():                     schema_pkg_apis_meta_v1_APIGroup(ref),
 		v1.APIGroupList{}.OpenAPIModelName():                 schema_pkg_apis_meta_v1_APIGroupList(ref),
@@ -625,6 +629,12 @@ func schema_pkg_apis_coredump_v1alpha1_CoreDumpStatus(ref common.ReferenceCallba
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
+					"context": {
+						SchemaProps: spec.SchemaProps{
+							Description: "context says what is stored beside the core: status of pod and container, facts of the process, the end of the log. Its files are in the archives of the subresource dump.",
+							Ref:         ref(v1alpha1.StoredContext{}.OpenAPIModelName()),
+						},
+					},
 					"summary": {
 						SchemaProps: spec.SchemaProps{
 							Description: "summary says what can be read from the core without a debugger.",
@@ -636,7 +646,87 @@ func schema_pkg_apis_coredump_v1alpha1_CoreDumpStatus(ref common.ReferenceCallba
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.CrashSummary{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName()},
+			v1alpha1.CrashSummary{}.OpenAPIModelName(), v1alpha1.StoredContext{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_CrashFrame(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "CrashFrame is a place in the code of a process.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address in memory, for example 0x55d0c8a3f2c1.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"module": {
+						SchemaProps: spec.SchemaProps{
+							Description: "module is the path of the mapped file, as the process saw it; empty where the address is in none.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"offset": {
+						SchemaProps: spec.SchemaProps{
+							Description: "offset in that file, for example 0x1f2c.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"buildID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "buildID is the GNU build id of that file, in hex.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"address"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_CrashModule(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "CrashModule is a file that was mapped into the process.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"path": {
+						SchemaProps: spec.SchemaProps{
+							Description: "path as the process saw it.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"buildID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "buildID is its GNU build id, in hex.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"start": {
+						SchemaProps: spec.SchemaProps{
+							Description: "start is the address of its first mapping, for example 0x55d0c8a3e000.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"path", "start"},
+			},
+		},
 	}
 }
 
@@ -682,9 +772,93 @@ func schema_pkg_apis_coredump_v1alpha1_CrashSummary(ref common.ReferenceCallback
 							Format:      "int32",
 						},
 					},
+					"thread": {
+						SchemaProps: spec.SchemaProps{
+							Description: "thread is the place of the crashing thread among them, by thread id, from 1 on.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"tid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tid is the id of the crashing thread in its own PID namespace.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"code": {
+						SchemaProps: spec.SchemaProps{
+							Description: "code is si_code in words, for example \"address not mapped\"; see sigaction(2).",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the fault address, for example 0x8; empty for signals that somebody sent.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"frames": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "frames are the innermost calls of the crashing thread as far as they can be told without symbols, the place of the crash first.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.CrashFrame{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"others": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "others are where the other threads were; at most 16 of them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ThreadPlace{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"modules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "modules are the files that were mapped into the process, the executable first; at most 32 of them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.CrashModule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
 				},
 			},
 		},
+		Dependencies: []string{
+			v1alpha1.CrashFrame{}.OpenAPIModelName(), v1alpha1.CrashModule{}.OpenAPIModelName(), v1alpha1.ThreadPlace{}.OpenAPIModelName()},
 	}
 }
 
@@ -801,6 +975,87 @@ func schema_pkg_apis_coredump_v1alpha1_Process(ref common.ReferenceCallback) com
 		},
 		Dependencies: []string{
 			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_StoredContext(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "StoredContext says what is stored of the crash beside the core.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"storedSize": {
+						SchemaProps: spec.SchemaProps{
+							Description: "storedSize is the length of the stored object, a tar.zst, in bytes.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"sha256": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sha256 is the hex SHA-256 of the stored object.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"storedSize", "sha256"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_ThreadPlace(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ThreadPlace is where a thread was.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"tid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tid is its id in its own PID namespace.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address in memory, for example 0x55d0c8a3f2c1.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"module": {
+						SchemaProps: spec.SchemaProps{
+							Description: "module is the path of the mapped file, as the process saw it; empty where the address is in none.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"offset": {
+						SchemaProps: spec.SchemaProps{
+							Description: "offset in that file, for example 0x1f2c.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"buildID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "buildID is the GNU build id of that file, in hex.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"tid", "address"},
+			},
+		},
 	}
 }
 

@@ -174,9 +174,21 @@ type CoreDumpStatus struct {
 	// uploadTime is when the dump was complete in the store.
 	// +optional
 	UploadTime *metav1.Time `json:"uploadTime,omitempty"`
+	// context says what is stored beside the core: status of pod and container, facts of the process, the end of the log. Its
+	// files are in the archives of the subresource dump.
+	// +optional
+	Context *StoredContext `json:"context,omitempty"`
 	// summary says what can be read from the core without a debugger.
 	// +optional
 	Summary *CrashSummary `json:"summary,omitempty"`
+}
+
+// StoredContext says what is stored of the crash beside the core.
+type StoredContext struct {
+	// storedSize is the length of the stored object, a tar.zst, in bytes.
+	StoredSize int64 `json:"storedSize"`
+	// sha256 is the hex SHA-256 of the stored object.
+	SHA256 string `json:"sha256"`
 }
 
 // CrashSummary says what can be read from a core without a debugger.
@@ -196,6 +208,65 @@ type CrashSummary struct {
 	// threads is the number of threads.
 	// +optional
 	Threads int32 `json:"threads,omitempty"`
+	// thread is the place of the crashing thread among them, by thread id, from 1 on.
+	// +optional
+	Thread int32 `json:"thread,omitempty"`
+	// tid is the id of the crashing thread in its own PID namespace.
+	// +optional
+	TID int64 `json:"tid,omitempty"`
+	// code is si_code in words, for example "address not mapped"; see sigaction(2).
+	// +optional
+	Code string `json:"code,omitempty"`
+	// address is the fault address, for example 0x8; empty for signals that somebody sent.
+	// +optional
+	Address string `json:"address,omitempty"`
+	// frames are the innermost calls of the crashing thread as far as they can be told without symbols, the
+	// place of the crash first.
+	// +optional
+	// +listType=atomic
+	Frames []CrashFrame `json:"frames,omitempty"`
+	// others are where the other threads were; at most 16 of them.
+	// +optional
+	// +listType=atomic
+	Others []ThreadPlace `json:"others,omitempty"`
+	// modules are the files that were mapped into the process, the executable first; at most 32 of them.
+	// +optional
+	// +listType=atomic
+	Modules []CrashModule `json:"modules,omitempty"`
+}
+
+// CrashFrame is a place in the code of a process.
+type CrashFrame struct {
+	// address in memory, for example 0x55d0c8a3f2c1.
+	Address string `json:"address"`
+	// module is the path of the mapped file, as the process saw it; empty where the address is in none.
+	// +optional
+	Module string `json:"module,omitempty"`
+	// offset in that file, for example 0x1f2c.
+	// +optional
+	Offset string `json:"offset,omitempty"`
+	// buildID is the GNU build id of that file, in hex.
+	// +optional
+	BuildID string `json:"buildID,omitempty"`
+}
+
+// ThreadPlace is where a thread was.
+type ThreadPlace struct {
+	// tid is its id in its own PID namespace.
+	TID int64 `json:"tid"`
+
+	CrashFrame `json:",inline"`
+}
+
+// CrashModule is a file that was mapped into the process.
+type CrashModule struct {
+	// path as the process saw it.
+	Path string `json:"path"`
+	// buildID is its GNU build id, in hex.
+	// +optional
+	BuildID string `json:"buildID,omitempty"`
+	// start is the address of its first mapping, for example 0x55d0c8a3e000.
+	Start string `json:"start"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

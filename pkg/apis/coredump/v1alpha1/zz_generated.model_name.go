@@ -54,6 +54,16 @@ func (in CoreDumpStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in CrashFrame) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.CrashFrame"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in CrashModule) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.CrashModule"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in CrashSummary) OpenAPIModelName() string {
 	return "io.example.coredump.v1alpha1.CrashSummary"
 }
@@ -66,4 +76,14 @@ func (in OwnerReference) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Process) OpenAPIModelName() string {
 	return "io.example.coredump.v1alpha1.Process"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in StoredContext) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.StoredContext"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ThreadPlace) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.ThreadPlace"
 }
