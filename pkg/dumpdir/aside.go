@@ -21,6 +21,12 @@ import (
 // asideDir is where files go that are kept but not uploaded. It also carries the lock.
 const asideDir = ".aside"
 
+// SpoolDir is the directory for dumps that the kernel delivers, see package spool. Watchers leave it alone.
+const SpoolDir = ".spool"
+
+// reserved tells whether a name in the watched directory is ours and not looked into. No namespace can be called so.
+func reserved(name string) bool { return name == asideDir || name == SpoolDir }
+
 // openAside makes the directory for what is set aside, or takes the one that is there if nobody but us can use it.
 func (r *Root) openAside() (*os.File, error) {
 	name := r.path + "/" + asideDir

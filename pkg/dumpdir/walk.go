@@ -28,14 +28,14 @@ type visitor interface {
 	unreadable(name string, err error)
 }
 
-// walk goes through the directory name and everything below, except for what is set aside. It follows no link and leaves
+// walk goes through the directory name and everything below, except for what is set aside and the spool. It follows no link and leaves
 // no file system. It ends early only with ctx.
 func (r *Root) walk(ctx context.Context, name string, v visitor) error {
 	if depth(name) > maxDepth {
 		v.unreadable(name, errors.New("too deep: at most 16 levels of directories are looked into"))
 		return nil
 	}
-	if name == asideDir {
+	if reserved(name) {
 		return nil
 	}
 	dir, err := r.openDir(name)

@@ -146,7 +146,7 @@ func (w *Watcher) event(ctx context.Context, ev fsnotify.Event) error {
 	if ev.Name == w.root.path && ev.Has(fsnotify.Remove|fsnotify.Rename) {
 		return fmt.Errorf("the dump directory %q was removed or renamed", w.root.path)
 	}
-	if !below || name == "" || name == asideDir {
+	if !below || name == "" || reserved(name) {
 		return nil
 	}
 	switch {

@@ -54,7 +54,11 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	defer o.File.Close()
-	if err := a.pool.who.Identify(ctx, o.Record); err != nil {
+	identify := a.pool.who.Identify
+	if o.Identify != nil {
+		identify = o.Identify
+	}
+	if err := identify(ctx, o.Record); err != nil {
 		return fmt.Errorf("%w: %w", errIdentity, err)
 	}
 	a.move()
@@ -98,6 +102,9 @@ func (a *attempt) store(ctx context.Context, o *Opened) error {
 	if result == resultExisted {
 		log.Info("[coredump] Was in the store already")
 		return nil
+	}
+	if a.pool.opts.Uploaded != nil {
+		a.pool.opts.Uploaded(ctx, key, o.Record)
 	}
 	took := time.Since(start)
 	st := o.Record.Status

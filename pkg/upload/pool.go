@@ -49,6 +49,8 @@ type Options struct {
 	MaxBackoff time.Duration
 	// Grace is how long running uploads may go on when the pool is told to end.
 	Grace time.Duration
+	// Uploaded, where it is not nil, is told of every dump that has been committed and removed from the node. It does not block.
+	Uploaded func(ctx context.Context, key storage.Key, d *v1alpha1.CoreDump)
 }
 
 // Pool uploads dumps. Safe for concurrent use.

@@ -44,6 +44,9 @@ type Opened struct {
 	// Size is the length of File in bytes.
 	Size int64
 	File File
+	// Identify completes Record, with the names among it, where the source knows better than the pool's Identifier how; nil otherwise.
+	// The same contract holds.
+	Identify func(ctx context.Context, d *v1alpha1.CoreDump) error
 	// Context gives what is known of the crash beside the core; nil where there is none of that. It is called once, after the record has been
 	// completed.
 	Context func(ctx context.Context) ([]bundle.File, error)
