@@ -22,6 +22,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 	return map[string]common.OpenAPIDefinition{
 		v1alpha1.Capture{}.OpenAPIModelName():                schema_pkg_apis_coredump_v1alpha1_Capture(ref),
 		v1alpha1.ContainerDumps{}.OpenAPIModelName():         schema_pkg_apis_coredump_v1alpha1_ContainerDumps(ref),
+		v1alpha1.ContextFile{}.OpenAPIModelName():            schema_pkg_apis_coredump_v1alpha1_ContextFile(ref),
 		v1alpha1.CoreDump{}.OpenAPIModelName():               schema_pkg_apis_coredump_v1alpha1_CoreDump(ref),
 		v1alpha1.CoreDumpEndpoint{}.OpenAPIModelName():       schema_pkg_apis_coredump_v1alpha1_CoreDumpEndpoint(ref),
 		v1alpha1.CoreDumpEndpointList{}.OpenAPIModelName():   schema_pkg_apis_coredump_v1alpha1_CoreDumpEndpointList(ref),
@@ -111,10 +112,10 @@ func schema_pkg_apis_coredump_v1alpha1_Capture(ref common.ReferenceCallback) com
 					},
 					"identity": {
 						SchemaProps: spec.SchemaProps{
-							Description: "identity is verified where the kernel and the container runtime said whose dump this is, and claimed where only the place of a file said so.\n\nPossible enum values:\n - `\"claimed\"` means that the place or the name of a file said so, which whoever can write there can forge.\n - `\"verified\"` means that the kernel and the container runtime said whose dump this is.",
+							Description: "identity is verified where the kernel and the container runtime said whose dump this is, claimed where only the place of a file said so, and unknown where nobody could say; what is unknown is only in the bucket and never served.\n\nPossible enum values:\n - `\"claimed\"` means that the place or the name of a file said so, which whoever can write there can forge.\n - `\"unknown\"` means that nobody could say whose dump this is. Such a dump is kept in the bucket under _unknown/<node>/unknown/ and never served, to nobody: only who can read the bucket itself can read it.\n - `\"verified\"` means that the kernel and the container runtime said whose dump this is.",
 							Type:        []string{"string"},
 							Format:      "",
-							Enum:        []interface{}{"claimed", "verified"},
+							Enum:        []interface{}{"claimed", "unknown", "verified"},
 						},
 					},
 					"file": {
@@ -180,6 +181,36 @@ func schema_pkg_apis_coredump_v1alpha1_ContainerDumps(ref common.ReferenceCallba
 		},
 		Dependencies: []string{
 			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_ContextFile(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ContextFile is a file that is stored beside a core.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name is its path, for example proc/maps.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size is its length in bytes.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"name", "size"},
+			},
+		},
 	}
 }
 
@@ -1001,10 +1032,30 @@ func schema_pkg_apis_coredump_v1alpha1_StoredContext(ref common.ReferenceCallbac
 							Format:      "",
 						},
 					},
+					"files": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "files are what is in it; at most 64 files.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ContextFile{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
 				},
 				Required: []string{"storedSize", "sha256"},
 			},
 		},
+		Dependencies: []string{
+			v1alpha1.ContextFile{}.OpenAPIModelName()},
 	}
 }
 

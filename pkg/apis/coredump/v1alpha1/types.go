@@ -129,6 +129,9 @@ const (
 	IdentityVerified Identity = "verified"
 	// IdentityClaimed means that the place or the name of a file said so, which whoever can write there can forge.
 	IdentityClaimed Identity = "claimed"
+	// IdentityUnknown means that nobody could say whose dump this is. Such a dump is kept in the bucket under _unknown/<node>/unknown/ and never
+	// served, to nobody: only who can read the bucket itself can read it.
+	IdentityUnknown Identity = "unknown"
 )
 
 // Capture says how the dump was taken.
@@ -136,8 +139,9 @@ type Capture struct {
 	// mode is the way the dump came to the node handler: file, pipe or socket.
 	// +optional
 	Mode CaptureMode `json:"mode,omitempty"`
-	// identity is verified where the kernel and the container runtime said whose dump this is, and
-	// claimed where only the place of a file said so.
+	// identity is verified where the kernel and the container runtime said whose dump this is,
+	// claimed where only the place of a file said so, and unknown where nobody could say; what is unknown is only in the bucket
+	// and never served.
 	// +optional
 	Identity Identity `json:"identity,omitempty"`
 	// file is the path of the file in the watched directory, in mode file; quoted where it is not printable.
@@ -189,6 +193,18 @@ type StoredContext struct {
 	StoredSize int64 `json:"storedSize"`
 	// sha256 is the hex SHA-256 of the stored object.
 	SHA256 string `json:"sha256"`
+	// files are what is in it; at most 64 files.
+	// +optional
+	// +listType=atomic
+	Files []ContextFile `json:"files,omitempty"`
+}
+
+// ContextFile is a file that is stored beside a core.
+type ContextFile struct {
+	// name is its path, for example proc/maps.
+	Name string `json:"name"`
+	// size is its length in bytes.
+	Size int64 `json:"size"`
 }
 
 // CrashSummary says what can be read from a core without a debugger.

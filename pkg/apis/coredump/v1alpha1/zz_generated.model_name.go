@@ -19,6 +19,11 @@ func (in ContainerDumps) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ContextFile) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.ContextFile"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in CoreDump) OpenAPIModelName() string {
 	return "io.example.coredump.v1alpha1.CoreDump"
 }
