@@ -1,0 +1,93 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package initns does things in the namespaces of the host's first process, from inside a container: only from the initial mount
+// namespace may the kernel be told of a coredump socket, and only there do the paths of the host's own programs mean what they say.
+package initns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is where the namespaces of the host's first process are seen with hostPID: true.
+const Dir = "/proc/1/ns"
+
+// others are joined where that is allowed; what is done here works without them, though not as it would when the kernel started it.
+var others = []struct {
+	name string
+	kind int
+}{{"net", unix.CLONE_NEWNET}, {"uts", unix.CLONE_NEWUTS}, {"ipc", unix.CLONE_NEWIPC}, {"cgroup", unix.CLONE_NEWCGROUP}}
+
+// Do calls f on an operating system thread of its own that has joined the mount namespace in dir (see Dir), with its root and
+// working directory, and gives back what f returns. It needs CAP_SYS_ADMIN and CAP_SYS_CHROOT unless that is the caller's namespace already. f must not
+// start goroutines that rely on the namespace; a process that it starts is in it. The thread ends with f.
+func Do(dir string, f func() error) error { return do(dir, false, f) }
+
+// DoAll is Do with the network, UTS, IPC and cgroup namespaces joined as well, each where that is allowed.
+func DoAll(dir string, f func() error) error { return do(dir, true, f) }
+
+func do(dir string, all bool, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread is changed for good, so the runtime ends it with this goroutine.
+		runtime.LockOSThread()
+		if err := join(dir, all); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+func join(dir string, all bool) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare the file system attributes of a thread: %w", err)
+	}
+	if all {
+		for _, ns := range others {
+			if fd, err := os.Open(filepath.Join(dir, ns.name)); err == nil {
+				_ = unix.Setns(int(fd.Fd()), ns.kind)
+				fd.Close()
+			}
+		}
+	}
+	mnt := filepath.Join(dir, "mnt")
+	same, err := Same(dir)
+	if err != nil {
+		return err
+	}
+	if !same {
+		ns, err := os.Open(mnt)
+		if err != nil {
+			return fmt.Errorf("open the host's mount namespace: %w", err)
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("join the host's mount namespace %s (needs CAP_SYS_ADMIN and CAP_SYS_CHROOT): %w", mnt, err)
+		}
+	}
+	return unix.Chdir("/")
+}
+
+// Same says whether the caller is in the mount namespace in dir already.
+func Same(dir string) (bool, error) {
+	theirs, err := os.Stat(filepath.Join(dir, "mnt"))
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+			return false, fmt.Errorf("look for the host's mount namespace (needs hostPID: true and CAP_SYS_PTRACE): %w", err)
+		}
+		return false, fmt.Errorf("look for the host's mount namespace: %w", err)
+	}
+	ours, err := os.Stat("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return false, fmt.Errorf("look at the own mount namespace: %w", err)
+	}
+	return os.SameFile(theirs, ours), nil
+}
