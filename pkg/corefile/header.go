@@ -1,8 +1,9 @@
 // Copyright The coredump authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package corefile understands ELF core files as far as a node handler needs it: whether a file is a core at all, and how
-// long it promises to be. It reads a stream front to back, keeps a few hundred bytes, and trusts nothing in it.
+// Package corefile understands ELF core files as far as it goes without a debugger and without the whole file: ReadHeader tells
+// whether a file is a core at all and how long it promises to be, Parser what crashed, why, and where. Both read front to back, in bounded
+// memory, and trust nothing in the bytes.
 package corefile
 
 import (
@@ -50,70 +51,123 @@ var layouts = map[elf.Class]layout{
 // ReadHeader reads the headers of a core from its first byte on, and not a byte more. Its error is of kind ErrNotCore where the bytes
 // cannot be the beginning of a core; a core that is cut off within its program headers is still one.
 func ReadHeader(r io.Reader) (Header, error) {
+	var d decoder
 	var buf [64]byte
-	ident := buf[:identSize]
-	if err := fill(r, ident); err != nil {
-		return Header{}, err
+	for n := d.next(); n > 0; n = d.next() {
+		_, err := io.ReadFull(r, buf[:n])
+		switch cut := err == io.EOF || err == io.ErrUnexpectedEOF; {
+		case cut && d.inTable():
+			return d.header(), nil // what follows at least is the rest of the table
+		case cut:
+			return d.h, fmt.Errorf("%w: it is shorter than an ELF header", ErrNotCore)
+		case err != nil:
+			return d.h, err
+		}
+		if _, err := d.step(buf[:n]); err != nil {
+			return d.h, err
+		}
 	}
-	h := Header{Class: elf.Class(ident[elf.EI_CLASS]), Data: elf.Data(ident[elf.EI_DATA])}
-	l, known := layouts[h.Class]
-	order := byteOrder(h.Data)
-	switch {
-	case string(ident[:len(elf.ELFMAG)]) != elf.ELFMAG:
-		return h, fmt.Errorf("%w: it does not begin with the ELF magic number", ErrNotCore)
-	case !known:
-		return h, fmt.Errorf("%w: ELF class %d: must be 1 (32 bits) or 2 (64 bits)", ErrNotCore, h.Class)
-	case order == nil:
-		return h, fmt.Errorf("%w: ELF data encoding %d: must be 1 (little endian) or 2 (big endian)", ErrNotCore, h.Data)
-	}
-	ehdr := buf[:l.ehdr]
-	if err := fill(r, ehdr[identSize:]); err != nil {
-		return h, err
-	}
-	e := decodeEhdr(h.Class, order, ehdr)
-	h.Machine = e.machine
-	switch {
-	case e.kind != elf.ET_CORE:
-		return h, fmt.Errorf("%w: ELF type %d: must be %d (ET_CORE)", ErrNotCore, e.kind, elf.ET_CORE)
-	case e.phoff != uint64(l.ehdr) || e.phentsize != l.phdr:
-		// Every producer of cores puts the table right behind the header; anything else could not be read from a stream.
-		return h, fmt.Errorf("%w: program headers of %d bytes at %d: must be %d bytes at %d", ErrNotCore, e.phentsize, e.phoff, l.phdr, l.ehdr)
-	case e.phnum == 0:
-		return h, fmt.Errorf("%w: no program headers", ErrNotCore)
-	}
-	return h, h.readSegments(r, order, l, e)
+	return d.header(), nil
 }
 
-// readSegments reads the program headers one at a time.
-func (h *Header) readSegments(r io.Reader, order binary.ByteOrder, l layout, e ehdr) error {
-	end := uint64(0)
-	h.Segments = e.phnum
-	var buf [56]byte
-	for i := 0; i < h.Segments; i++ {
-		err := readFull(r, buf[:l.phdr])
-		if err == io.ErrUnexpectedEOF {
-			break // cut off: what follows at least is the rest of the table
-		} else if err != nil {
-			return err
-		}
-		p := decodePhdr(h.Class, order, buf[:l.phdr])
-		if i == 0 && e.phnum == pnXNum {
-			// The real number is in a section header, which Linux writes at the very end. But the first segment that Linux
-			// writes are the notes, and they begin right behind the table.
-			n := (p.off - uint64(l.ehdr)) / uint64(l.phdr)
-			if p.kind != elf.PT_NOTE || p.off < uint64(l.ehdr) || n < pnXNum || n > maxSegments {
-				return fmt.Errorf("%w: the number of program headers cannot be told", ErrNotCore)
-			}
-			h.Segments = int(n)
-			end = addLimited(e.shoff, uint64(l.shdr))
-		}
-		if p.filesz > 0 {
-			end = max(end, addLimited(p.off, p.filesz))
-		}
+// decoder understands the headers piece by piece: what feeds it gives step as many bytes as next asks for, until that is 0.
+type decoder struct {
+	h     Header
+	l     layout
+	order binary.ByteOrder // nil until the identification has been read
+	e     ehdr
+	first [identSize]byte
+	seen  int    // program headers
+	end   uint64 // of the segments seen
+}
+
+// next is the length of the next piece in bytes, at most 64; 0 where all is read.
+func (d *decoder) next() int {
+	switch {
+	case d.order == nil:
+		return identSize
+	case d.h.Segments == 0:
+		return d.l.ehdr - identSize
+	case d.seen < d.h.Segments:
+		return d.l.phdr
 	}
-	end = max(end, uint64(l.ehdr)+uint64(h.Segments)*uint64(l.phdr))
-	h.PromisedSize = int64(min(end, math.MaxInt64))
+	return 0
+}
+
+// inTable is true once the ELF header has been read, so that program headers follow.
+func (d *decoder) inTable() bool { return d.h.Segments > 0 }
+
+// step takes a piece. Where that is a program header it returns it. Its errors are of kind ErrNotCore, and end the decoding.
+func (d *decoder) step(b []byte) (*phdr, error) {
+	switch {
+	case d.order == nil:
+		return nil, d.ident(b)
+	case !d.inTable():
+		return nil, d.elfHeader(b)
+	}
+	return d.programHeader(b)
+}
+
+func (d *decoder) ident(b []byte) error {
+	d.h = Header{Class: elf.Class(b[elf.EI_CLASS]), Data: elf.Data(b[elf.EI_DATA])}
+	l, known := layouts[d.h.Class]
+	order := byteOrder(d.h.Data)
+	switch {
+	case string(b[:len(elf.ELFMAG)]) != elf.ELFMAG:
+		return fmt.Errorf("%w: it does not begin with the ELF magic number", ErrNotCore)
+	case !known:
+		return fmt.Errorf("%w: ELF class %d: must be 1 (32 bits) or 2 (64 bits)", ErrNotCore, d.h.Class)
+	case order == nil:
+		return fmt.Errorf("%w: ELF data encoding %d: must be 1 (little endian) or 2 (big endian)", ErrNotCore, d.h.Data)
+	}
+	d.l, d.order = l, order
+	copy(d.first[:], b)
 	return nil
+}
+
+func (d *decoder) elfHeader(b []byte) error {
+	e := decodeEhdr(d.h.Class, d.order, append(d.first[:], b...))
+	d.e, d.h.Machine = e, e.machine
+	switch {
+	case e.kind != elf.ET_CORE:
+		return fmt.Errorf("%w: ELF type %d: must be %d (ET_CORE)", ErrNotCore, e.kind, elf.ET_CORE)
+	case e.phoff != uint64(d.l.ehdr) || e.phentsize != d.l.phdr:
+		// Every producer of cores puts the table right behind the header; anything else could not be read from a stream.
+		return fmt.Errorf("%w: program headers of %d bytes at %d: must be %d bytes at %d", ErrNotCore, e.phentsize, e.phoff, d.l.phdr, d.l.ehdr)
+	case e.phnum == 0:
+		return fmt.Errorf("%w: no program headers", ErrNotCore)
+	}
+	d.h.Segments = e.phnum
+	return nil
+}
+
+func (d *decoder) programHeader(b []byte) (*phdr, error) {
+	p := decodePhdr(d.h.Class, d.order, b)
+	if d.seen == 0 && d.e.phnum == pnXNum {
+		// The real number is in a section header, which Linux writes at the very end. But the first segment that Linux
+		// writes are the notes, and they begin right behind the table.
+		ehdr, size := uint64(d.l.ehdr), uint64(d.l.phdr)
+		n := (p.off - ehdr) / size
+		if p.kind != elf.PT_NOTE || p.off < ehdr || n < pnXNum || n > maxSegments {
+			return nil, fmt.Errorf("%w: the number of program headers cannot be told", ErrNotCore)
+		}
+		d.h.Segments = int(n)
+		d.end = addLimited(d.e.shoff, uint64(d.l.shdr))
+	}
+	d.seen++
+	if p.filesz > 0 {
+		d.end = max(d.end, addLimited(p.off, p.filesz))
+	}
+	return &p, nil
+}
+
+// tableEnd is the offset behind the program headers.
+func (d *decoder) tableEnd() int64 { return int64(d.l.ehdr) + int64(d.h.Segments)*int64(d.l.phdr) }
+
+// header is what the pieces so far say, and at least as long as the table.
+func (d *decoder) header() Header {
+	d.h.PromisedSize = int64(min(max(d.end, uint64(d.tableEnd())), math.MaxInt64))
+	return d.h
 }
 
 // addLimited adds without running over.
@@ -133,8 +187,9 @@ type ehdr struct {
 }
 
 type phdr struct {
-	kind        elf.ProgType
-	off, filesz uint64
+	kind               elf.ProgType
+	flags              elf.ProgFlag
+	off, vaddr, filesz uint64
 }
 
 func decodeEhdr(c elf.Class, o binary.ByteOrder, b []byte) ehdr {
@@ -151,9 +206,12 @@ func decodeEhdr(c elf.Class, o binary.ByteOrder, b []byte) ehdr {
 
 func decodePhdr(c elf.Class, o binary.ByteOrder, b []byte) phdr {
 	if c == elf.ELFCLASS64 {
-		return phdr{elf.ProgType(o.Uint32(b)), o.Uint64(b[8:]), o.Uint64(b[32:])}
+		return phdr{elf.ProgType(o.Uint32(b)), elf.ProgFlag(o.Uint32(b[4:])), o.Uint64(b[8:]), o.Uint64(b[16:]), o.Uint64(b[32:])}
 	}
-	return phdr{elf.ProgType(o.Uint32(b)), uint64(o.Uint32(b[4:])), uint64(o.Uint32(b[16:]))}
+	return phdr{
+		elf.ProgType(o.Uint32(b)), elf.ProgFlag(o.Uint32(b[24:])),
+		uint64(o.Uint32(b[4:])), uint64(o.Uint32(b[8:])), uint64(o.Uint32(b[16:])),
+	}
 }
 
 func byteOrder(d elf.Data) binary.ByteOrder {
@@ -164,22 +222,4 @@ func byteOrder(d elf.Data) binary.ByteOrder {
 		return binary.BigEndian
 	}
 	return nil
-}
-
-// fill reads all of b, of what must be there for a file to be called a core.
-func fill(r io.Reader, b []byte) error {
-	err := readFull(r, b)
-	if err == io.ErrUnexpectedEOF {
-		return fmt.Errorf("%w: it is shorter than an ELF header", ErrNotCore)
-	}
-	return err
-}
-
-// readFull is io.ReadFull with one error for every early end.
-func readFull(r io.Reader, b []byte) error {
-	_, err := io.ReadFull(r, b)
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
