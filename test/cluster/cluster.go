@@ -29,6 +29,8 @@ type Options struct {
 	Assets string
 	// RequestTimeout is kube-apiserver's --request-timeout; its default (60 s) where zero.
 	RequestTimeout time.Duration
+	// Node prepares for StartNode: the API server is where pods expect it, Services lead to pods, and all controllers run. It takes Isolated.
+	Node bool
 }
 
 // Cluster is a running control plane.
@@ -40,6 +42,7 @@ type Cluster struct {
 	Admin string
 
 	ca, frontProxy *CA
+	tokens         Pair // of service accounts
 	processes      []*Process
 }
 
@@ -109,30 +112,46 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := c.ca.Client("service-account-tokens")
-	if err != nil {
+	if c.tokens, err = c.ca.Client("service-account-tokens"); err != nil {
 		return err
 	}
 	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}
-	c.Server = "https://127.0.0.1:" + ports[0]
+	address, port := "127.0.0.1", ports[0]
+	if c.Node {
+		address, port = serviceAddress, "443"
+	}
+	c.Server = "https://" + address + ":" + port
 	args := []string{
-		"--etcd-servers=" + etcd, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + ports[0],
-		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC",
+		"--etcd-servers=" + etcd, "--bind-address=" + address, "--advertise-address=" + address, "--secure-port=" + port,
+		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=" + serviceRange, "--authorization-mode=Node,RBAC",
 		"--client-ca-file=" + c.ca.File, "--tls-cert-file=" + serving.Cert, "--tls-private-key-file=" + serving.Key,
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + tokens.Cert,
-		"--service-account-signing-key-file=" + tokens.Key,
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + c.tokens.Cert,
+		"--service-account-signing-key-file=" + c.tokens.Key,
 		"--requestheader-client-ca-file=" + c.frontProxy.File, "--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-username-headers=X-Remote-User",
 		"--proxy-client-cert-file=" + proxy.Cert, "--proxy-client-key-file=" + proxy.Key,
-		// There is no kube-proxy: a Service of type ExternalName leads the aggregator to localhost, which it does
-		// only without this.
-		"--enable-aggregator-routing=false",
-		// The plugin needs the default service account, which needs controllers, and no pod runs here.
-		"--disable-admission-plugins=ServiceAccount",
+	}
+	if c.Node {
+		kubelet, err := c.ca.Client("kube-apiserver-kubelet-client", "system:masters")
+		if err != nil {
+			return err
+		}
+		args = append(args, "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction",
+			// There is no kube-proxy: the aggregator asks the pods behind a Service itself.
+			"--enable-aggregator-routing=true",
+			"--kubelet-client-certificate="+kubelet.Cert, "--kubelet-client-key="+kubelet.Key, "--kubelet-certificate-authority="+c.ca.File,
+			"--kubelet-preferred-address-types=InternalIP")
+	} else {
+		args = append(args,
+			// There is no kube-proxy: a Service of type ExternalName leads the aggregator to localhost, which it does
+			// only without this.
+			"--enable-aggregator-routing=false",
+			// The plugin needs the default service account, which needs controllers, and no pod runs here.
+			"--disable-admission-plugins=ServiceAccount")
 	}
 	if c.RequestTimeout > 0 {
 		args = append(args, "--request-timeout="+c.RequestTimeout.String())
@@ -154,7 +173,7 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	})
 }
 
-// startControllers runs the controllers that matter to us: those that delete namespaces and those that aggregate
+// startControllers runs the controllers that matter without a node: those that delete namespaces and those that aggregate
 // cluster roles. Directories of test assets made by others have no kube-controller-manager; then there are none.
 func (c *Cluster) startControllers(context.Context) error {
 	if !c.HasControllers() {
@@ -164,8 +183,13 @@ func (c *Cluster) startControllers(context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.start("kube-controller-manager", "--kubeconfig="+config, "--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0",
-		"--controllers=namespace-controller,clusterrole-aggregation-controller,serviceaccount-controller")
+	args := []string{"--kubeconfig=" + config, "--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"}
+	if c.Node {
+		args = append(args, "--root-ca-file="+c.ca.File, "--service-account-private-key-file="+c.tokens.Key)
+	} else {
+		args = append(args, "--controllers=namespace-controller,clusterrole-aggregation-controller,serviceaccount-controller")
+	}
+	_, err = c.start("kube-controller-manager", args...)
 	return err
 }
 

@@ -57,12 +57,12 @@ func (ca *CA) Client(user string, groups ...string) (Pair, error) {
 	return ca.sign(t)
 }
 
-// Server signs a serving certificate for localhost and the given names.
+// Server signs a serving certificate for localhost, the addresses that Isolated gives to a machine, and the given names.
 func (ca *CA) Server(name string, dns ...string) (Pair, error) {
 	t := certificate(name)
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	t.DNSNames = append(dns, "localhost")
-	t.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)}
+	t.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(serviceAddress), net.ParseIP(NodeAddress)}
 	return ca.sign(t)
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,6 +36,11 @@ type Store struct {
 
 // StartStore runs the S3 server (the program) with its data below dir and puts the bucket policy in force.
 func StartStore(ctx context.Context, dir, program, policy string) (*Store, error) {
+	return StartStoreAt(ctx, "127.0.0.1", dir, program, policy)
+}
+
+// StartStoreAt is StartStore on another address of this machine.
+func StartStoreAt(ctx context.Context, address, dir, program, policy string) (*Store, error) {
 	s := &Store{dir: dir, binary: program}
 	for _, d := range []string{"buckets", "accounts"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
@@ -48,7 +54,7 @@ func StartStore(ctx context.Context, dir, program, policy string) (*Store, error
 	if err != nil {
 		return nil, err
 	}
-	s.Endpoint = "http://127.0.0.1:" + ports[0]
+	s.Endpoint = "http://" + net.JoinHostPort(address, ports[0])
 	if err := s.Start(ctx); err != nil {
 		return s, err
 	}
