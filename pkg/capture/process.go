@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.io/coredump/pkg/spool"
 )
 
 // ErrGone is the kind of the errors for a process that is not, or may not be, the one that crashed: it was killed while it
@@ -222,4 +224,23 @@ func openAt(dir int, name string) (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// Describe fills in what /proc says of the process: start time, executable, cgroup, and the ids that are not known yet. It
+// fails with ErrGone where the process may be another one by now: then Verified must stay false. What could not be read is left empty.
+func (p *Process) Describe(m *spool.Meta) error {
+	m.StartTime, _ = p.StartTime()
+	m.Exe, _ = p.Exe()
+	cgroup, err := p.Cgroup()
+	m.Cgroup = cgroup
+	if m.PID == 0 {
+		m.PID = p.NamespacePID()
+	}
+	if err := p.Verify(); err != nil {
+		return err
+	}
+	if err != nil || m.StartTime == 0 {
+		return fmt.Errorf("%w: its cgroup or start time cannot be read", ErrGone)
+	}
+	return nil
 }

@@ -36,7 +36,7 @@ func (s *Spool) Salvage() (Salvaged, error) {
 	var errs []error
 	incoming, err := s.Incoming()
 	errs = append(errs, err)
-	boot := bootID()
+	boot := BootID()
 	for _, name := range incoming {
 		if err := s.salvage(name, boot, &done); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("salvage entry %s: %w", name, err))
@@ -120,7 +120,8 @@ func (e *Entry) abandoned(size int64, sameBoot bool) Outcome {
 	return o
 }
 
-func bootID() string {
+// BootID is /proc/sys/kernel/random/boot_id, "" where it cannot be read.
+func BootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
 }
