@@ -6,17 +6,24 @@ package capture
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
+	"io"
 )
 
 // pageSize is the unit in which zeros become holes. Cores are laid out in pages, and so are the blocks of file systems.
 const pageSize = 4096
 
+// coreFile is what is needed of the file of a core.
+type coreFile interface {
+	io.WriterAt
+	Truncate(int64) error
+	Close() error
+}
+
 var zeroPage [pageSize]byte
 
 // sparse writes a file from front to back and leaves out pages of zeros. Its pages are those of the file.
 type sparse struct {
-	file *os.File
+	file coreFile
 	// size is the length so far, with holes; written are the bytes without.
 	size, written int64
 	hole          bool // the end is a hole, which the file's length does not show yet

@@ -45,14 +45,25 @@ type Job struct {
 //
 // Memory: one buffer of 256 KiB and the head of the core as far as package corefile keeps it.
 func Take(ctx context.Context, job Job) spool.Outcome {
-	t := &taking{Job: job, outcome: spool.Outcome{Answered: job.Answered}, limit: job.Limits.maxSize(job.Verdict), reason: spool.ReasonTooLarge}
+	t := newTaking(job)
 	t.take(ctx)
 	t.release()
 	t.outcome.HoldMicros = t.letGo.micros()
 	return t.outcome
 }
 
-// take is Take from the watchdog on.
+func newTaking(job Job) *taking {
+	return &taking{
+		Job:     job,
+		outcome: spool.Outcome{Answered: job.Answered},
+		head:    newHead(),
+		create:  func() (coreFile, error) { return job.Entry.CreateCore() },
+		limit:   job.Limits.maxSize(job.Verdict),
+		reason:  spool.ReasonTooLarge,
+	}
+}
+
+// take is Take without what is done at every end.
 func (t *taking) take(ctx context.Context) {
 	if t.Verdict.Action == Drop {
 		t.suppress(t.Verdict.Reason)
@@ -74,13 +85,13 @@ func (t *taking) take(ctx context.Context) {
 		t.suppress(spool.ReasonNoSpace)
 		return
 	}
-	file, err := t.Entry.CreateCore()
+	file, err := t.create()
 	if err != nil {
 		t.fail(err)
 		t.suppress(spool.ReasonNoSpace)
 		return
 	}
-	t.head, t.core = newHead(), &sparse{file: file}
+	t.core = &sparse{file: file}
 	t.end(ctx, t.copy(deadline))
 	t.release()
 	t.settle(file)
@@ -104,6 +115,7 @@ type taking struct {
 	letGo   letGo
 	outcome spool.Outcome
 	head    head
+	create  func() (coreFile, error)
 	core    *sparse
 	// room is how many bytes may be written, as of the last look, and written how many had been by then.
 	room, written int64
@@ -258,7 +270,7 @@ func (t *taking) end(ctx context.Context, err error) {
 }
 
 // settle completes outcome and file when nobody is held any more.
-func (t *taking) settle(file *os.File) {
+func (t *taking) settle(file coreFile) {
 	o := &t.outcome
 	o.PromisedSize = t.head.PromisedSize()
 	o.Site = t.head.Site()

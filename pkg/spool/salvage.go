@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,12 +43,36 @@ func (s *Spool) Salvage() (Salvaged, error) {
 			errs = append(errs, fmt.Errorf("salvage entry %s: %w", name, err))
 		}
 	}
+	errs = append(errs, s.sweepNew())
 	gone, err := s.list(goneDir)
 	errs = append(errs, err)
 	for _, name := range gone {
 		errs = append(errs, s.root.RemoveAll(goneDir+"/"+name))
 	}
 	return done, errors.Join(errs...)
+}
+
+// newAge is how long the making of an entry may take, which is two system calls, before it is taken for abandoned.
+const newAge = time.Minute
+
+// sweepNew removes the directories of entries whose writers were killed before they had a name. They are empty.
+func (s *Spool) sweepNew() error {
+	d, err := s.root.Open(incomingDir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	errs := []error{err}
+	for _, name := range names {
+		if !strings.HasPrefix(name, newPrefix) {
+			continue
+		}
+		if st, err := s.root.Lstat(incomingDir + "/" + name); err == nil && time.Since(st.ModTime()) > newAge {
+			errs = append(errs, s.root.Remove(incomingDir+"/"+name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Spool) salvage(name, boot string, done *Salvaged) error {
