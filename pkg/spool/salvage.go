@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,18 +37,42 @@ func (s *Spool) Salvage() (Salvaged, error) {
 	var errs []error
 	incoming, err := s.Incoming()
 	errs = append(errs, err)
-	boot := bootID()
+	boot := BootID()
 	for _, name := range incoming {
 		if err := s.salvage(name, boot, &done); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("salvage entry %s: %w", name, err))
 		}
 	}
+	errs = append(errs, s.sweepNew())
 	gone, err := s.list(goneDir)
 	errs = append(errs, err)
 	for _, name := range gone {
 		errs = append(errs, s.root.RemoveAll(goneDir+"/"+name))
 	}
 	return done, errors.Join(errs...)
+}
+
+// newAge is how long the making of an entry may take, which is two system calls, before it is taken for abandoned.
+const newAge = time.Minute
+
+// sweepNew removes the directories of entries whose writers were killed before they had a name. They are empty.
+func (s *Spool) sweepNew() error {
+	d, err := s.root.Open(incomingDir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	errs := []error{err}
+	for _, name := range names {
+		if !strings.HasPrefix(name, newPrefix) {
+			continue
+		}
+		if st, err := s.root.Lstat(incomingDir + "/" + name); err == nil && time.Since(st.ModTime()) > newAge {
+			errs = append(errs, s.root.Remove(incomingDir+"/"+name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Spool) salvage(name, boot string, done *Salvaged) error {
@@ -120,7 +145,8 @@ func (e *Entry) abandoned(size int64, sameBoot bool) Outcome {
 	return o
 }
 
-func bootID() string {
+// BootID is /proc/sys/kernel/random/boot_id, "" where it cannot be read.
+func BootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
 }

@@ -23,29 +23,30 @@ func (s *Spool) Create(name string) (*Writer, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	const attempts = 8
-	for range attempts {
-		if err := s.root.Mkdir(incomingDir+"/"+name, 0o700); err != nil {
-			return nil, fmt.Errorf("make entry %s: %w", name, err)
-		}
-		e, err := s.open(incomingDir, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("make entry %s: %w", name, err)
-		}
-		// Salvage may have been quicker, have taken the new directory for an abandoned one, and be about to remove it. It does not hold the lock for long.
-		err = flock(e.dir, unix.LOCK_EX)
-		if err == nil && s.named(incomingDir, e) {
-			return &Writer{Entry: e, spool: s}, nil
-		}
-		e.Close()
-		if err != nil {
-			return nil, fmt.Errorf("lock entry %s: %w", name, err)
-		}
+	// It gets its name when it is locked: Salvage does not see it before.
+	hidden := newPrefix + name
+	err := s.root.Mkdir(incomingDir+"/"+hidden, 0o700)
+	var e *Entry
+	if err == nil {
+		e, err = s.open(incomingDir, hidden)
 	}
-	return nil, fmt.Errorf("make entry %s: it was removed %d times", name, attempts)
+	if err != nil {
+		return nil, fmt.Errorf("make entry %s: %w", name, err)
+	}
+	e.name = name
+	if err = flock(e.dir, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		err = s.rename(incomingDir+"/"+hidden, incomingDir+"/"+name)
+	}
+	if err != nil {
+		_ = s.root.Remove(incomingDir + "/" + hidden)
+		e.Close()
+		return nil, fmt.Errorf("make entry %s: %w", name, err)
+	}
+	return &Writer{Entry: e, spool: s}, nil
 }
+
+// newPrefix hides the directory of an entry that is not yet locked.
+const newPrefix = ".new-"
 
 // flock is flock(2), which signals interrupt; the Go runtime sends itself some.
 func flock(f *os.File, how int) error {
@@ -121,15 +122,18 @@ func (s *Spool) publish(e *Entry) error {
 	return nil
 }
 
-// move renames an entry, never over another one.
-func (s *Spool) move(from, to, name string) error {
+// move moves an entry to another directory.
+func (s *Spool) move(from, to, name string) error { return s.rename(from+"/"+name, to+"/"+name) }
+
+// rename renames a directory, never over another one.
+func (s *Spool) rename(from, to string) error {
 	fd := int(s.dir.Fd())
-	err := unix.Renameat2(fd, from+"/"+name, fd, to+"/"+name, unix.RENAME_NOREPLACE)
+	err := unix.Renameat2(fd, from, fd, to, unix.RENAME_NOREPLACE)
 	if err == unix.EINVAL { // not every file system can; rename(2) itself refuses a directory that is not empty
-		err = unix.Renameat(fd, from+"/"+name, fd, to+"/"+name)
+		err = unix.Renameat(fd, from, fd, to)
 	}
 	if err != nil {
-		return &os.LinkError{Op: "rename", Old: from + "/" + name, New: to + "/" + name, Err: err}
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return nil
 }
