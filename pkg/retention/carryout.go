@@ -12,8 +12,8 @@ import (
 	"example.io/coredump/pkg/storage"
 )
 
-// batch is how many dumps are removed with one request for the records and one for the bodies. It is also how many
-// bodies without a record there are at most if the process is killed.
+// batch is how many dumps are removed with one request for the records and one or two for what is beside them. It is also how many
+// dumps there are at most of which something is left without a record if the process is killed.
 const batch = 500
 
 // Result is what became of a plan.
@@ -24,8 +24,8 @@ type Result struct {
 	Spared int
 }
 
-// CarryOut removes what the plan says, in the protocol's order: records before bodies. Stopped at any point, by ctx or by the end of the
-// process, it leaves nothing but bodies without a record, which a later plan finds.
+// CarryOut removes what the plan says, in the protocol's order: records before bodies and contexts. Stopped at any point, by ctx or by the
+// end of the process, it leaves nothing but bodies and contexts without a record, which a later plan finds.
 //
 // What the store refuses to remove is logged and counted, and the rest goes on. The error tells why it stopped early: the
 // end of ctx or a store that is away.
@@ -116,7 +116,7 @@ func (r *runner) look(ctx context.Context, k storage.Key) (*Dump, error) {
 }
 
 func (d *Dump) same(other *Dump) bool {
-	return d.record == other.record && d.bodies == other.bodies && d.Bytes == other.Bytes && d.Stored.Equal(other.Stored)
+	return d.record == other.record && d.context == other.context && d.bodies == other.bodies && d.Bytes == other.Bytes && d.Stored.Equal(other.Stored)
 }
 
 func (r *runner) abort(ctx context.Context, a Action) error {

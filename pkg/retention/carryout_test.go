@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/bundle"
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/file"
 )
@@ -65,9 +66,16 @@ func (b *bucket) age(name string, age time.Duration) {
 func (b *bucket) commit(namespace, id string, age time.Duration, from Origin) storage.Key {
 	b.t.Helper()
 	k := storage.Key{Namespace: namespace, Pod: "pod", Container: "main", ID: storage.NewID(now.Add(-age), id)}
-	body := storage.Body{Reader: strings.NewReader("core " + id), Codec: storage.CodecZstd}
+	if k.Unknown() {
+		k.Container = storage.UnknownContainer
+	}
+	beside, err := bundle.Encode([]bundle.File{{Name: "pod.json", Data: []byte(id)}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	body := storage.Body{Reader: strings.NewReader("core " + id), Codec: storage.CodecZstd, Context: beside}
 	sum := sha256.Sum256([]byte(id))
-	err := storage.NewDumps(b.Bucket).Commit(b.t.Context(), k, body, func(o storage.Object) (*v1alpha1.CoreDump, error) {
+	err = storage.NewDumps(b.Bucket).Commit(b.t.Context(), k, body, func(o storage.Object) (*v1alpha1.CoreDump, error) {
 		return &v1alpha1.CoreDump{
 			Spec: v1alpha1.CoreDumpSpec{
 				PodName: k.Pod, ContainerName: k.Container, NamespaceUID: from.NamespaceUID, ClusterName: from.Cluster,
@@ -81,6 +89,7 @@ func (b *bucket) commit(namespace, id string, age time.Duration, from Origin) st
 	}
 	b.age(k.Record(), age)
 	b.age(k.Body(storage.CodecZstd), age)
+	b.age(k.Context(), age)
 	return k
 }
 
@@ -126,7 +135,8 @@ func TestWhatIsOutsideOfTheLayoutSurvives(t *testing.T) {
 	foreign := []string{
 		"README", "a/pod/main/notes.txt", dump.Dir() + dump.ID + ".core.xz", dump.Dir() + dump.ID + ".JSON", dump.Dir() + "x" + dump.ID + ".json",
 		"A/pod/main/" + dump.ID + ".json", "a/pod/" + dump.ID + ".core", "a/pod/main/deeper/" + dump.ID + ".core", "a/pod/main/99991399t000000z-0123456789.core",
-		strings.Repeat("a", 64) + "/pod/main/" + dump.ID + ".core",
+		strings.Repeat("a", 64) + "/pod/main/" + dump.ID + ".core", dump.Dir() + dump.ID + ".context.tar",
+		"_unknown/node/main/" + dump.ID + ".core", "_other/node/unknown/" + dump.ID + ".core",
 	}
 	for _, key := range foreign {
 		b.put(key, "somebody else's "+key, 1000*day)
@@ -134,6 +144,7 @@ func TestWhatIsOutsideOfTheLayoutSurvives(t *testing.T) {
 	want := b.files()
 	delete(want, dump.Record())
 	delete(want, dump.Body(storage.CodecZstd))
+	delete(want, dump.Context())
 
 	everything := Policy{Limits: Limits{MaxAge: 1, MaxBytes: 1, MaxPerContainer: 1}, TotalBytes: 1, OrphanGrace: 1, UploadGrace: 1, GoneGrace: 1}
 	if _, err := gc(t, b, everything, Namespaces{}, now); err != nil {
@@ -213,7 +224,7 @@ func TestWhatTheStoreRefusesIsCountedAndTheRestGoesOn(t *testing.T) {
 	if result.Removed[RuleMaxAge].N != 1 || result.Failed[RuleMaxAge].N != 1 {
 		t.Errorf("result: %+v", result)
 	}
-	if got, want := slices.Sorted(maps.Keys(b.files())), []string{kept.Body(storage.CodecZstd), kept.Record()}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(b.files())), []string{kept.Context(), kept.Body(storage.CodecZstd), kept.Record()}; !slices.Equal(got, want) {
 		t.Errorf("left %q, want the dump that could not be removed, whole: %q", got, want)
 	}
 }
@@ -221,8 +232,9 @@ func TestWhatTheStoreRefusesIsCountedAndTheRestGoesOn(t *testing.T) {
 func TestALeftoverThatChangedSinceItWasListedIsSpared(t *testing.T) {
 	p := Policy{OrphanGrace: day}
 	for name, change := range map[string]func(*bucket, storage.Key){
-		"its record was written": func(b *bucket, k storage.Key) { b.put(k.Record(), "{}", 0) },
-		"it was written anew":    func(b *bucket, k storage.Key) { b.age(k.Body(storage.CodecNone), 0) },
+		"its record was written":                                      func(b *bucket, k storage.Key) { b.put(k.Record(), "{}", 0) },
+		"it was written anew":                                         func(b *bucket, k storage.Key) { b.age(k.Body(storage.CodecNone), 0) },
+		"a context was put beside it":                                 func(b *bucket, k storage.Key) { b.put(k.Context(), "", 2*day) },
 		"there is more under its key that this version does not know": func(b *bucket, k storage.Key) { b.put(k.Dir()+k.ID+".core.xz", "x", 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,7 +266,12 @@ func TestLeftoversAndUploadsGoAfterTheirGraces(t *testing.T) {
 	}
 	b.put(key("old body").Body(storage.CodecZstd), "x", 25*time.Hour)
 	b.put(key("body").Body(storage.CodecZstd), "x", 23*time.Hour)
+	b.put(key("old context").Context(), "x", 25*time.Hour)
+	b.put(key("context").Context(), "x", 23*time.Hour)
+	b.put(key("context of a young body").Context(), "x", 25*time.Hour)
+	b.put(key("context of a young body").Body(storage.CodecZstd), "x", 23*time.Hour)
 	b.put(key("old record").Record(), "x", 25*time.Hour)
+	b.put(key("old record").Context(), "x", 25*time.Hour)
 	b.put(key("record").Record(), "x", 23*time.Hour)
 	for name, age := range map[string]time.Duration{"old": 25 * time.Hour, "young": 23 * time.Hour} {
 		b.unfinished(key(name).Body(storage.CodecZstd), age)
@@ -264,7 +281,10 @@ func TestLeftoversAndUploadsGoAfterTheirGraces(t *testing.T) {
 	if _, err := gc(t, b, Policy{OrphanGrace: day, UploadGrace: day}, nil, now); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := slices.Sorted(maps.Keys(b.objects())), []string{key("body").Body(storage.CodecZstd), key("record").Record()}; !sameKeys(got, want) {
+	if got, want := slices.Sorted(maps.Keys(b.objects())), []string{
+		key("body").Body(storage.CodecZstd), key("record").Record(), key("context").Context(),
+		key("context of a young body").Context(), key("context of a young body").Body(storage.CodecZstd),
+	}; !sameKeys(got, want) {
 		t.Errorf("objects %q, want %q", got, want)
 	}
 	var uploads []string
@@ -347,10 +367,42 @@ func TestDumpsOfNamespacesThatAreGoneOrMadeAgainGo(t *testing.T) {
 	}
 	var want []string
 	for _, k := range []storage.Key{west, cur, late, broken} {
-		want = append(want, k.Record(), k.Body(storage.CodecZstd))
+		want = append(want, k.Record(), k.Body(storage.CodecZstd), k.Context())
 	}
 	if got := slices.Collect(maps.Keys(b.files())); !sameKeys(got, want) {
 		t.Errorf("left %q, want %q", got, want)
+	}
+}
+
+func TestDumpsOfNobodyGoByAgeAndNotForTheirNamespace(t *testing.T) {
+	b := &counting{bucket: newBucket(t)}
+	old := b.commit(storage.UnknownNamespace, "1", 30*day, Origin{})
+	young := b.commit(storage.UnknownNamespace, "2", 9*day, Origin{})
+	p := Policy{Limits: Limits{MaxAge: 20 * day}, GoneGrace: 7 * day}
+	if _, err := gc(t, b, p, Namespaces{"a": {}}, now); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := slices.Collect(maps.Keys(b.files())), []string{young.Record(), young.Body(storage.CodecZstd), young.Context()}; !sameKeys(got, want) {
+		t.Errorf("left %q, want %q and nothing of %s", got, want, old.Record())
+	}
+	if len(b.opened) != 0 {
+		t.Errorf("read %q", b.opened)
+	}
+}
+
+func TestTheBytesOfContextsCount(t *testing.T) {
+	b := newBucket(t)
+	b.commit("a", "1", day, Origin{})
+	inv, err := Scan(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want int64
+	for _, data := range b.files() {
+		want += int64(len(data))
+	}
+	if len(inv.Dumps) != 1 || inv.Dumps[0].Bytes != want || len(inv.Dumps[0].Entries()) != 3 || inv.Foreign.N != 0 {
+		t.Errorf("got %+v, want one dump of %d bytes", inv, want)
 	}
 }
 

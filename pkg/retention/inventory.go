@@ -11,13 +11,13 @@ import (
 	"example.io/coredump/pkg/storage"
 )
 
-// Dump is what the bucket holds under one key: a record and its body, or what is left of them. There may be a million of
+// Dump is what the bucket holds under one key: a record, its body and perhaps a context, or what is left of them. There may be a million of
 // them in memory, so it is small: the names are shared between the dumps of a container.
 type Dump struct {
 	storage.Key
 	// Crashed is the time in the key.
 	Crashed time.Time
-	// Stored is when the record was written or, without one, the body; by the store's clock.
+	// Stored is when the record was written or, without one, the last of the others; by the store's clock.
 	Stored time.Time
 	// Bytes is the size of all that is stored under the key.
 	Bytes int64
@@ -25,8 +25,9 @@ type Dump struct {
 	// the same origin share it.
 	Origin *Origin
 
-	record bool
-	bodies [len(codecs)]bool
+	record  bool
+	context bool
+	bodies  [len(codecs)]bool
 }
 
 // Origin is what a record says of where a dump comes from.
@@ -49,6 +50,10 @@ func (d *Dump) add(e storage.Entry, o storage.Object) {
 	if !d.record && o.LastModified.After(d.Stored) {
 		d.Stored = o.LastModified
 	}
+	if e.IsContext {
+		d.context = true
+		return
+	}
 	for i, c := range codecs {
 		if c == e.Codec {
 			d.bodies[i] = true
@@ -58,7 +63,7 @@ func (d *Dump) add(e storage.Entry, o storage.Object) {
 
 func (d *Dump) hasBody() bool { return d.bodies != [len(codecs)]bool{} }
 
-// Complete tells whether there is both a record and a body.
+// Complete tells whether there is both a record and a body. A core is served without its context too.
 func (d *Dump) Complete() bool { return d.record && d.hasBody() }
 
 // At is the time that rules go by, see the package's comment.
@@ -79,6 +84,9 @@ func (d *Dump) Entries() []storage.Entry {
 		if d.bodies[i] {
 			entries = append(entries, storage.Entry{Key: d.Key, Codec: c})
 		}
+	}
+	if d.context {
+		entries = append(entries, storage.Entry{Key: d.Key, IsContext: true})
 	}
 	return entries
 }

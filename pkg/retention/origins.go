@@ -34,6 +34,9 @@ func (p Policy) ReadOrigins(ctx context.Context, dumps *storage.Dumps, inv *Inve
 
 // needsOrigins tells whether the rule could take any of the dumps, all of one namespace.
 func (p Policy) needsOrigins(dumps []*Dump, living Namespaces, now time.Time) bool {
+	if dumps[0].Unknown() {
+		return false
+	}
 	ns, lives := living[dumps[0].Namespace]
 	if lives && now.Sub(ns.Created) <= p.GoneGrace {
 		return false

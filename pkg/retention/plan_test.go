@@ -42,6 +42,11 @@ func TestPlan(t *testing.T) {
 	record := dump("a/p/c/2", 2*day, 5, nil)
 	record.bodies = [len(codecs)]bool{}
 
+	beside := dump("a/p/c/3", 2*day, 5, nil)
+	beside.record, beside.bodies, beside.context = false, [len(codecs)]bool{}, true
+	noBody := dump("a/p/c/4", 2*day, 5, nil)
+	noBody.bodies, noBody.context = [len(codecs)]bool{}, true
+
 	forged := dump("a/p/c/9", 2*day, 5, nil)
 	forged.Crashed = now.Add(1000 * day)
 	late := dump("a/p/c/1", 2*day, 5, nil)
@@ -107,6 +112,21 @@ func TestPlan(t *testing.T) {
 			dumps:   []*Dump{body, record},
 			uploads: []storage.Upload{{Key: body.Body(""), ID: "x", Initiated: now.Add(-2 * day)}, {Key: body.Body(""), ID: "y", Initiated: now.Add(-day)}},
 			want:    []string{"orphan a/p/c/1", "unfinished-upload a/p/c/1", "missing-body a/p/c/2"}},
+		{name: "a context is a leftover like a body, and no body itself",
+			policy: Policy{OrphanGrace: day},
+			dumps:  []*Dump{beside, noBody},
+			want:   []string{"orphan a/p/c/3", "missing-body a/p/c/4"}},
+		{name: "what is nobody's has no namespace that could be gone",
+			policy: gone,
+			dumps:  []*Dump{dump("_unknown/node/unknown/1", 30*day, 1, unknown), dump("_unknown/node/unknown/2", 30*day, 1, old), dump("b/p/c/3", 30*day, 1, unknown)},
+			want:   []string{"gone-namespace b/p/c/3"}},
+		{name: "what is nobody's has age, number for each node, and limits of its own",
+			policy: Policy{Limits: Limits{MaxAge: 9 * day}, Namespaces: map[string]Limits{"_unknown": {MaxAge: 3 * day, MaxPerContainer: 1, MaxBytes: 10}}},
+			dumps: []*Dump{
+				dump("_unknown/n1/unknown/1", 4*day, 1, nil), dump("_unknown/n1/unknown/2", 2*day, 1, nil), dump("_unknown/n1/unknown/3", day, 4, nil),
+				dump("_unknown/n2/unknown/4", day+1, 9, nil), dump("b/p/c/5", 8*day, 90, nil),
+			},
+			want: []string{"max-age _unknown/n1/unknown/1", "max-per-container _unknown/n1/unknown/2", "max-bytes-per-namespace _unknown/n2/unknown/4"}},
 		{name: "leftovers count for no other rule",
 			policy: Policy{Limits: Limits{MaxAge: 1, MaxPerContainer: 1, MaxBytes: 1}, TotalBytes: 1},
 			dumps:  []*Dump{body, record}},

@@ -33,11 +33,11 @@ type Limits struct {
 type Policy struct {
 	// Limits of the namespaces that have none of their own.
 	Limits
-	// Namespaces have limits of their own; they replace Limits as a whole.
+	// Namespaces have limits of their own; they replace Limits as a whole. storage.UnknownNamespace is one here.
 	Namespaces map[string]Limits
 	// TotalBytes bounds the stored bytes of all dumps. The oldest go first.
 	TotalBytes int64
-	// OrphanGrace is how long a body may be without its record, and a record without its body. It must be longer than
+	// OrphanGrace is how long a body or a context may be without its record, and a record without its body. It must be longer than
 	// the longest upload: some stores date an object by the beginning of its upload, so that a body that has just
 	// been completed and waits for its record can look as old as that.
 	OrphanGrace time.Duration
@@ -83,7 +83,7 @@ func (p Policy) Reason(r Rule, namespace string) string {
 	l := p.limits(namespace)
 	switch r {
 	case RuleOrphan:
-		return "body without a record, older than " + duration.HumanDuration(p.OrphanGrace)
+		return "without a record, older than " + duration.HumanDuration(p.OrphanGrace)
 	case RuleMissingBody:
 		return "record without a body, older than " + duration.HumanDuration(p.OrphanGrace)
 	case RuleUnfinished:

@@ -43,7 +43,11 @@ func random(r *rand.Rand) (*Inventory, Namespaces) {
 		}
 		d.Crashed = d.Stored.Add(-time.Duration(r.IntN(10)-2) * day) // a tenant may say that it is from the future
 		d.record, d.bodies[r.IntN(len(codecs))] = r.IntN(5) > 0, r.IntN(5) > 0
-		if d.record || d.hasBody() {
+		d.context = r.IntN(2) > 0
+		if r.IntN(5) == 0 {
+			d.Namespace, d.Container = storage.UnknownNamespace, storage.UnknownContainer
+		}
+		if d.record || d.hasBody() || d.context {
 			inv.Dumps = append(inv.Dumps, d)
 		}
 		if r.IntN(10) == 0 {

@@ -34,7 +34,7 @@ func (p *planner) drop(rule Rule, dumps []*Dump, which func(*Dump) bool) (kept [
 	})
 }
 
-// leftovers are bodies without a record, records without a body and unfinished uploads.
+// leftovers are bodies and contexts without a record, records without a body and unfinished uploads.
 //
 // The protocol never makes a record without a body; somebody removed the body, a lifecycle rule or a person. The
 // API lists a dump whose download always fails, so the record goes too; the grace leaves time to put the body back.
@@ -82,9 +82,10 @@ func newestFirst(a, b *Dump) int {
 // gone drops the dumps, all of one namespace, whose namespace is no more: there is none of this name, or another one, with another UID.
 // When it went nobody has written down. The grace counts from the last sign of it, so never from too early: from its newest
 // dump that is left or, where the name is used again, from when that namespace was made. A dump of which it is not
-// known where it came from stays, as one of another cluster does.
+// known where it came from stays, as one of another cluster does. So do those of which it is not known whose they are: they never had
+// a namespace that could be gone.
 func (p *planner) gone(dumps []*Dump) []*Dump {
-	if p.GoneGrace <= 0 || p.living == nil || len(dumps) == 0 {
+	if p.GoneGrace <= 0 || p.living == nil || len(dumps) == 0 || dumps[0].Unknown() {
 		return dumps
 	}
 	living, lives := p.living[dumps[0].Namespace]

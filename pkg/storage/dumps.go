@@ -14,8 +14,10 @@ import (
 )
 
 // Dumps are the core dumps in a bucket. It keeps the protocol: a dump exists if and only if its record exists; the
-// body is complete before the record is written, and the record is gone before the body is removed. What a crash
-// in between leaves is a body without a record, which gc finds. Safe for concurrent use.
+// context, where there is one, and the body are complete before the record is written, and the record is gone before they are
+// removed. What a crash in between leaves is a context or a body without a record, which gc finds. Safe for concurrent use.
+//
+// Who serves dumps to others does so by Known, which has only those of which it is known whose they are.
 type Dumps struct {
 	bucket Bucket
 	cache  *recordCache
@@ -47,10 +49,14 @@ type Body struct {
 	Codec  Codec
 	// MaxSize is an upper bound of the number of bytes; see PutOptions.
 	MaxSize int64
+	// Context is stored beside the body: a bundle as bundle.Encode makes it, of at most MaxContextSize bytes; empty for none.
+	Context []byte
 }
 
-// Commit stores a dump. It puts the body, then asks record for what is to be said of it, completes that with what the store has
-// confirmed (codec, stored size, checksum), and puts that. It fails with ErrExists where the dump has been
+// Commit stores a dump. It puts the context if there is one, and the body, then asks record for what is to be said of it, completes that
+// with what the store has confirmed (codec, stored size, checksum, context), and puts that. What an earlier attempt has left of context
+// and body is overwritten; the context of one, where this one has none, stays beside the dump until that is removed, and no record says so.
+// It fails with ErrExists where the dump has been
 // committed before, and has not read the body then, unless the store does not let us ask. After any other error
 // the dump does not exist, or, if the store's answer to the last write was lost, Exists tells.
 // Only one caller at a time may commit the same key.
@@ -61,12 +67,19 @@ func (d *Dumps) Commit(ctx context.Context, k Key, body Body, record func(stored
 	if !body.Codec.valid() {
 		return fmt.Errorf("%w codec %.20q", ErrInvalid, body.Codec)
 	}
+	about, err := describeContext(k, body.Context)
+	if err != nil {
+		return err
+	}
 	exists, err := d.Exists(ctx, k)
 	if err != nil {
 		return err
 	}
 	if exists {
 		return &Error{Op: "commit", Key: k.Record(), Kind: ErrExists}
+	}
+	if err := d.putContext(ctx, k, body.Context); err != nil {
+		return err
 	}
 	stored, err := d.bucket.Put(ctx, k.Body(body.Codec), body.Reader, PutOptions{MaxSize: body.MaxSize, ContentType: "application/octet-stream"})
 	if err != nil {
@@ -78,6 +91,7 @@ func (d *Dumps) Commit(ctx context.Context, k Key, body Body, record func(stored
 	}
 	rec = rec.DeepCopy()
 	rec.Status.Codec, rec.Status.StoredSize, rec.Status.Checksum = string(body.Codec), stored.Size, stored.Checksum
+	rec.Status.Context = about
 	data, err := EncodeRecord(k, rec)
 	if err != nil {
 		return &Error{Op: "commit", Key: k.Record(), Err: err}
@@ -176,18 +190,18 @@ func (d *Dumps) OpenCore(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCl
 		body.Close()
 		return nil, named("open", key, err)
 	}
-	return newVerifier(core, body, key, rec), nil
+	return newVerifier(unpacked{core, body}, key, rec.Status.Size, rec.Status.SHA256), nil
 }
 
-// Delete removes dumps: their records first, then their bodies. What it could not remove it returns, with the
-// first reason. A body whose record could not be removed stays.
+// Delete removes dumps: their records first, then their bodies and contexts. What it could not remove it returns, with the
+// first reason. Body and context stay where the record could not be removed.
 func (d *Dumps) Delete(ctx context.Context, entries ...Entry) (failed []Entry, err error) {
-	var records, bodies []Entry
+	var records, others []Entry
 	for _, e := range entries {
 		if e.IsRecord {
 			records = append(records, e)
 		} else {
-			bodies = append(bodies, e)
+			others = append(others, e)
 		}
 	}
 	failed, err = d.remove(ctx, records)
@@ -195,13 +209,13 @@ func (d *Dumps) Delete(ctx context.Context, entries ...Entry) (failed []Entry, e
 	for _, e := range failed {
 		kept[e.Key] = true
 	}
-	bodies, skipped := split(bodies, kept)
+	others, skipped := split(others, kept)
 	failed = append(failed, skipped...)
-	failedBodies, bodyErr := d.remove(ctx, bodies)
+	failedOthers, othersErr := d.remove(ctx, others)
 	if err == nil {
-		err = bodyErr
+		err = othersErr
 	}
-	return append(failed, failedBodies...), err
+	return append(failed, failedOthers...), err
 }
 
 func split(entries []Entry, kept map[Key]bool) (rest, skipped []Entry) {

@@ -14,11 +14,21 @@ import (
 
 // Key says where a dump is. It is pure data: the namespace, the names and the id, each checked by Validate.
 //
-//	<namespace>/<pod>/<container>/<id>.core[.zst|.gz]   the body
-//	<namespace>/<pod>/<container>/<id>.json             the record
+//	<namespace>/<pod>/<container>/<id>.core[.zst|.gz]     the body
+//	<namespace>/<pod>/<container>/<id>.context.tar.zst    what else is known of the crash (package bundle), where there is any
+//	<namespace>/<pod>/<container>/<id>.json               the record
+//
+// A dump of which nobody could say whose it is has UnknownNamespace, the name of its node for a pod, and UnknownContainer.
 type Key struct {
 	Namespace, Pod, Container, ID string
 }
+
+const (
+	// UnknownNamespace stands in place of a namespace where it is not known whose a dump is. No namespace can have this name.
+	UnknownNamespace = "_unknown"
+	// UnknownContainer is the only container below UnknownNamespace.
+	UnknownContainer = "unknown"
+)
 
 // Codec is how a body is compressed. It is the suffix of the key without the dot.
 type Codec string
@@ -31,9 +41,10 @@ const (
 )
 
 const (
-	recordSuffix = ".json"
-	bodySuffix   = ".core"
-	idTime       = "20060102t150405z"
+	recordSuffix  = ".json"
+	bodySuffix    = ".core"
+	contextSuffix = ".context.tar.zst"
+	idTime        = "20060102t150405z"
 )
 
 // Patterns of the components, from the Kubernetes API conventions: a namespace and a container name are
@@ -67,15 +78,19 @@ func ValidPod(s string) bool { return len(s) <= maxPodName && subdomain.MatchStr
 // ValidContainer tells whether s can be the name of a container.
 func ValidContainer(s string) bool { return label.MatchString(s) }
 
+// Unknown tells whether the dump is one of which nobody could say whose it is.
+func (k Key) Unknown() bool { return k.Namespace == UnknownNamespace }
+
 // Validate checks every component. Its error is an ErrInvalid that names the component and what is allowed.
 func (k Key) Validate() error {
 	for _, c := range []struct {
 		what, value, allowed string
 		ok                   bool
 	}{
-		{"namespace", k.Namespace, "a DNS label of at most 63 characters", ValidNamespace(k.Namespace)},
+		{"namespace", k.Namespace, "a DNS label of at most 63 characters", ValidNamespace(k.Namespace) || k.Unknown()},
 		{"pod", k.Pod, "a DNS subdomain of at most 253 characters", ValidPod(k.Pod)},
 		{"container", k.Container, "a DNS label of at most 63 characters", ValidContainer(k.Container)},
+		{"container", k.Container, UnknownContainer + " where the namespace is " + UnknownNamespace, !k.Unknown() || k.Container == UnknownContainer},
 		{"id", k.ID, "<yyyymmdd>t<hhmmss>z-<10 hex digits>", validID(k.ID)},
 	} {
 		if !c.ok {
@@ -114,6 +129,9 @@ func (k Key) Body(c Codec) string {
 	return s
 }
 
+// Context is the key of the context bundle.
+func (k Key) Context() string { return k.Dir() + k.ID + contextSuffix }
+
 // Name is the name of the API object: <pod>.<container>.<id>.
 func (k Key) Name() string { return k.Pod + "." + k.Container + "." + k.ID }
 
@@ -128,11 +146,13 @@ func ParseName(namespace, name string) (Key, error) {
 	return k, k.Validate()
 }
 
-// Entry is a key of the bucket, understood.
+// Entry is a key of the bucket, understood. It is a body unless it says that it is something else.
 type Entry struct {
 	Key
-	// IsRecord tells a record from a body.
+	// IsRecord is true for a record.
 	IsRecord bool
+	// IsContext is true for a context bundle.
+	IsContext bool
 	// Codec of the body.
 	Codec Codec
 }
@@ -150,6 +170,8 @@ func ParseKey(s string) (e Entry, ok bool) {
 	switch "." + suffix {
 	case recordSuffix:
 		e.IsRecord = true
+	case contextSuffix:
+		e.IsContext = true
 	case bodySuffix:
 	case bodySuffix + "." + string(CodecZstd):
 		e.Codec = CodecZstd
@@ -163,8 +185,11 @@ func ParseKey(s string) (e Entry, ok bool) {
 
 // String is the key in the bucket.
 func (e Entry) String() string {
-	if e.IsRecord {
+	switch {
+	case e.IsRecord:
 		return e.Record()
+	case e.IsContext:
+		return e.Context()
 	}
 	return e.Body(e.Codec)
 }

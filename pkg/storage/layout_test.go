@@ -35,12 +35,13 @@ func TestTheKeysOfADump(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, got := range map[string]string{
-		"shop/app.v1-0/main/" + anID + ".json":     k.Record(),
-		"shop/app.v1-0/main/" + anID + ".core":     k.Body(CodecNone),
-		"shop/app.v1-0/main/" + anID + ".core.zst": k.Body(CodecZstd),
-		"shop/app.v1-0/main/" + anID + ".core.gz":  k.Body(CodecGzip),
-		"shop/app.v1-0/main/":                      k.Dir(),
-		"app.v1-0.main." + anID:                    k.Name(),
+		"shop/app.v1-0/main/" + anID + ".json":            k.Record(),
+		"shop/app.v1-0/main/" + anID + ".core":            k.Body(CodecNone),
+		"shop/app.v1-0/main/" + anID + ".core.zst":        k.Body(CodecZstd),
+		"shop/app.v1-0/main/" + anID + ".core.gz":         k.Body(CodecGzip),
+		"shop/app.v1-0/main/" + anID + ".context.tar.zst": k.Context(),
+		"shop/app.v1-0/main/":                             k.Dir(),
+		"app.v1-0.main." + anID:                           k.Name(),
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -51,13 +52,38 @@ func TestTheKeysOfADump(t *testing.T) {
 	}
 }
 
+func TestADumpOfNobodyHasAPlaceOfItsOwn(t *testing.T) {
+	k := Key{UnknownNamespace, "node-1.example.com", UnknownContainer, anID}
+	if err := k.Validate(); err != nil || !k.Unknown() {
+		t.Fatal(err)
+	}
+	if want := "_unknown/node-1.example.com/unknown/" + anID + ".json"; k.Record() != want {
+		t.Errorf("got %q, want %q", k.Record(), want)
+	}
+	checkRoundTrip(t, k)
+	if ValidNamespace(UnknownNamespace) {
+		t.Errorf("a namespace can be named %s", UnknownNamespace)
+	}
+	for _, other := range []Key{{UnknownNamespace, "node-1", "main", anID}, {UnknownNamespace, "Node", UnknownContainer, anID}, {"_unknown2", "node-1", UnknownContainer, anID}, {"_", "node-1", UnknownContainer, anID}} {
+		if err := other.Validate(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: got %v", other, err)
+		}
+		if _, ok := ParseKey(other.Record()); ok {
+			t.Errorf("%s is of the layout", other.Record())
+		}
+	}
+	if k := (Key{"shop", "app", UnknownContainer, anID}); k.Validate() != nil || k.Unknown() {
+		t.Errorf("a container may be named %s: %v", UnknownContainer, k.Validate())
+	}
+}
+
 func TestTheLongestKeyFits(t *testing.T) {
 	label := strings.Repeat("a", 63)
 	k := Key{label, strings.Repeat("a", 253), label, anID}
 	if err := k.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if n := MaxPrefixSize + 1 + len(k.Body(CodecZstd)); n > MaxKeySize {
+	if n := MaxPrefixSize + 1 + len(k.Context()); n > MaxKeySize {
 		t.Errorf("below the longest prefix, the longest key has %d bytes, want at most %d", n, MaxKeySize)
 	}
 	if err := CheckKey(k.Body(CodecZstd)); err != nil {
@@ -128,10 +154,12 @@ func FuzzParseName(f *testing.F) {
 }
 
 func FuzzParseKey(f *testing.F) {
-	for _, suffix := range []string{".json", ".core", ".core.zst", ".core.gz", ".core.", ".json.gz", "", ".core.json"} {
+	for _, suffix := range []string{".json", ".core", ".core.zst", ".core.gz", ".core.", ".json.gz", "", ".core.json", ".context.tar.zst", ".context.tar", ".context", ".context.tar.zst.zst"} {
 		f.Add("shop/app.v1-0/main/" + anID + suffix)
 	}
 	f.Add("../../etc/passwd")
+	f.Add("_unknown/node-1/unknown/" + anID + ".json")
+	f.Add("_unknown/node-1/main/" + anID + ".json")
 	f.Fuzz(func(t *testing.T, key string) {
 		e, ok := ParseKey(key)
 		if !ok {
@@ -150,7 +178,7 @@ func checkRoundTrip(t *testing.T, k Key) {
 	if got, err := ParseName(k.Namespace, k.Name()); err != nil || got != k {
 		t.Errorf("the name of %+v is that of %+v, %v", k, got, err)
 	}
-	for _, e := range []Entry{{Key: k, IsRecord: true}, {Key: k}, {Key: k, Codec: CodecZstd}, {Key: k, Codec: CodecGzip}} {
+	for _, e := range []Entry{{Key: k, IsRecord: true}, {Key: k, IsContext: true}, {Key: k}, {Key: k, Codec: CodecZstd}, {Key: k, Codec: CodecGzip}} {
 		s := e.String()
 		if got, ok := ParseKey(s); !ok || got != e {
 			t.Errorf("%+v became %+v, %v", e, got, ok)

@@ -29,7 +29,7 @@ func (s Scope) prefix() (prefix string, ok bool, err error) {
 	for _, c := range []struct {
 		name  string
 		valid func(string) bool
-	}{{s.Namespace, ValidNamespace}, {s.Pod, ValidPod}, {s.Container, ValidContainer}} {
+	}{{s.Namespace, func(n string) bool { return ValidNamespace(n) || n == UnknownNamespace }}, {s.Pod, ValidPod}, {s.Container, ValidContainer}} {
 		if c.name == "" {
 			break
 		}
@@ -47,9 +47,16 @@ type Listed struct {
 	Object Object
 }
 
-// Entries yields the objects in scope that match the layout, records and bodies, in the order of their keys, beginning
+// Entries yields the objects in scope that match the layout, records, bodies and contexts, in the order of their keys, beginning
 // after the key after. It reads no record.
 func (d *Dumps) Entries(ctx context.Context, scope Scope, after string) iter.Seq2[Listed, error] {
+	return entries(ctx, scope, after, d.bucket.List)
+}
+
+// lister lists objects as Bucket.List does.
+type lister func(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
+
+func entries(ctx context.Context, scope Scope, after string, objects lister) iter.Seq2[Listed, error] {
 	return func(yield func(Listed, error) bool) {
 		prefix, ok, err := scope.prefix()
 		if err != nil {
@@ -58,7 +65,7 @@ func (d *Dumps) Entries(ctx context.Context, scope Scope, after string) iter.Seq
 		if !ok {
 			return
 		}
-		for obj, err := range d.bucket.List(ctx, prefix, after) {
+		for obj, err := range objects(ctx, prefix, after) {
 			if err != nil {
 				yield(Listed{}, err)
 				return
@@ -83,9 +90,13 @@ type Listing struct {
 // concurrently, a few ahead of the receiver. A record that cannot be understood is yielded as such;
 // an error ends the list.
 func (d *Dumps) List(ctx context.Context, scope Scope, after string) iter.Seq2[Listing, error] {
+	return d.list(ctx, scope, after, d.bucket.List)
+}
+
+func (d *Dumps) list(ctx context.Context, scope Scope, after string, objects lister) iter.Seq2[Listing, error] {
 	return func(yield func(Listing, error) bool) {
 		reading, cancel := context.WithCancel(ctx)
-		ahead, done := d.readAhead(reading, scope, after)
+		ahead, done := d.readAhead(reading, entries(reading, scope, after, objects))
 		defer done()
 		defer cancel()
 		for result := range ahead {
@@ -110,7 +121,7 @@ type fetched struct {
 
 // readAhead sends, in order, a channel for every record, on which what was read arrives. It ends with the list or
 // with ctx; done waits until nothing of it runs any more.
-func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) (_ <-chan chan fetched, done func()) {
+func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error]) (_ <-chan chan fetched, done func()) {
 	var running sync.WaitGroup
 	ahead := make(chan chan fetched, recordFetches)
 	send := func(result chan fetched) bool {
@@ -123,7 +134,7 @@ func (d *Dumps) readAhead(ctx context.Context, scope Scope, after string) (_ <-c
 	}
 	running.Go(func() {
 		defer close(ahead)
-		for e, err := range d.Entries(ctx, scope, after) {
+		for e, err := range all {
 			result := make(chan fetched, 1)
 			if err != nil {
 				result <- fetched{err: err}
@@ -150,7 +161,7 @@ func (d *Dumps) fetch(ctx context.Context, e Listed) fetched {
 	return fetched{Listing: Listing{Key: e.Key, Record: rec}, err: err}
 }
 
-// Namespaces yields the names of the namespaces that have anything in the bucket, in the order of their keys.
+// Namespaces yields the names of the namespaces that have anything in the bucket, in the order of their keys. UnknownNamespace is none.
 func (d *Dumps) Namespaces(ctx context.Context) iter.Seq2[string, error] {
 	return d.dirs(ctx, "", "", ValidNamespace)
 }

@@ -72,6 +72,9 @@ func identify(k Key, d *v1alpha1.CoreDump) {
 		CreationTimestamp: metav1.Time{Time: k.Time().Local()},
 		Labels:            cleanLabels(d.Labels),
 	}
+	if k.Unknown() {
+		d.Spec.Capture.Identity = v1alpha1.IdentityUnknown
+	}
 	if d.Spec.Process.Time.IsZero() {
 		d.Spec.Process.Time = d.CreationTimestamp
 	}
@@ -86,7 +89,6 @@ func checkRecord(k Key, d *v1alpha1.CoreDump) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	sum, err := hex.DecodeString(d.Status.SHA256)
 	switch {
 	case d.APIVersion != v1alpha1.SchemeGroupVersion.String() || d.Kind != "CoreDump":
 		return fmt.Errorf("record is a %.40q of %.40q: must be a CoreDump of %s", d.Kind, d.APIVersion, v1alpha1.SchemeGroupVersion)
@@ -94,14 +96,21 @@ func checkRecord(k Key, d *v1alpha1.CoreDump) error {
 		return fmt.Errorf("record is about %.80q in %.80q: must be about %q in %q", d.Name, d.Namespace, k.Name(), k.Namespace)
 	case d.Spec.PodName != k.Pod || d.Spec.ContainerName != k.Container:
 		return fmt.Errorf("record is about pod %.80q, container %.80q: must be about %q, %q", d.Spec.PodName, d.Spec.ContainerName, k.Pod, k.Container)
+	case !k.Unknown() && d.Spec.Capture.Identity == v1alpha1.IdentityUnknown:
+		return fmt.Errorf("record has identity %q: must be so below %s alone", d.Spec.Capture.Identity, UnknownNamespace)
 	case !validSize(d.Status.Size) || !validSize(d.Status.StoredSize) || !validSize(d.Status.PromisedSize):
 		return fmt.Errorf("record has sizes %d, %d, %d: must be from 0 to %d", d.Status.Size, d.Status.StoredSize, d.Status.PromisedSize, int64(maxSize))
 	case !Codec(d.Status.Codec).valid():
 		return fmt.Errorf("record has codec %.20q: must be %q, %q or none", d.Status.Codec, CodecZstd, CodecGzip)
-	case err != nil || len(sum) != sha256.Size || d.Status.SHA256 != hex.EncodeToString(sum):
+	case !validSHA256(d.Status.SHA256):
 		return fmt.Errorf("record has sha256 %.80q: must be 64 hex digits in lower case", d.Status.SHA256)
 	}
-	return nil
+	return checkContext(d.Status.Context)
+}
+
+func validSHA256(s string) bool {
+	sum, err := hex.DecodeString(s)
+	return err == nil && len(sum) == sha256.Size && s == hex.EncodeToString(sum)
 }
 
 func validSize(n int64) bool { return 0 <= n && n <= maxSize }

@@ -64,6 +64,10 @@ func TestTheResourceVersionIsPositive(t *testing.T) {
 	}
 }
 
+func aContext(files ...v1alpha1.ContextFile) *v1alpha1.StoredContext {
+	return &v1alpha1.StoredContext{StoredSize: 7, SHA256: strings.Repeat("1e", 32), Files: append(files, v1alpha1.ContextFile{Name: "pod.json", Size: 3})}
+}
+
 func TestARecordThatContradictsItselfIsRefused(t *testing.T) {
 	for want, change := range map[string]func(*v1alpha1.CoreDump){
 		"negative|sizes":   func(d *v1alpha1.CoreDump) { d.Status.Size = -1 },
@@ -76,6 +80,22 @@ func TestARecordThatContradictsItselfIsRefused(t *testing.T) {
 		"lower case":       func(d *v1alpha1.CoreDump) { d.Status.SHA256 = strings.Repeat("AB", 32) },
 		`pod "other"`:      func(d *v1alpha1.CoreDump) { d.Spec.PodName = "other" },
 		`container "side"`: func(d *v1alpha1.CoreDump) { d.Spec.ContainerName = "side" },
+		`below _unknown`:   func(d *v1alpha1.CoreDump) { d.Spec.Capture.Identity = v1alpha1.IdentityUnknown },
+		`a context with sha256 "x"`: func(d *v1alpha1.CoreDump) {
+			d.Status.Context = aContext()
+			d.Status.Context.SHA256 = "x"
+		},
+		"a context of 9000000 bytes": func(d *v1alpha1.CoreDump) {
+			d.Status.Context = aContext()
+			d.Status.Context.StoredSize = 9e6
+		},
+		`name "../x"`:  func(d *v1alpha1.CoreDump) { d.Status.Context = aContext(v1alpha1.ContextFile{Name: "../x"}) },
+		"another file": func(d *v1alpha1.CoreDump) { d.Status.Context = aContext(v1alpha1.ContextFile{Name: "pod.json"}) },
+		"has -1 bytes": func(d *v1alpha1.CoreDump) { d.Status.Context = aContext(v1alpha1.ContextFile{Name: "a", Size: -1}) },
+		"at most 16777216": func(d *v1alpha1.CoreDump) {
+			d.Status.Context = aContext(v1alpha1.ContextFile{Name: "a", Size: 1 << 40})
+		},
+		"context of 65 files": func(d *v1alpha1.CoreDump) { d.Status.Context = aContext(make([]v1alpha1.ContextFile, 64)...) },
 	} {
 		d := aRecord()
 		change(d)
@@ -161,6 +181,13 @@ func fill(v reflect.Value, path, s string, keep func(path string) bool) {
 			v.Set(reflect.New(v.Type().Elem()))
 			fill(v.Elem(), path, s, keep)
 		}
+	case reflect.Slice:
+		if v.Type().Elem().PkgPath() == reflect.TypeFor[v1alpha1.CoreDump]().PkgPath() {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			for i := range v.Len() {
+				fill(v.Index(i), fmt.Sprintf("%s.%d", path, i), s, keep)
+			}
+		}
 	case reflect.Struct:
 		if v.Type().PkgPath() == reflect.TypeFor[v1alpha1.CoreDump]().PkgPath() {
 			for i := range v.NumField() {
@@ -172,13 +199,15 @@ func fill(v reflect.Value, path, s string, keep func(path string) bool) {
 
 func TestEveryTextIsPrintableAndBounded(t *testing.T) {
 	checked := func(path string) bool {
-		return path == ".Spec.PodName" || path == ".Spec.ContainerName" || path == ".Status.Codec" || path == ".Status.SHA256"
+		return path == ".Spec.PodName" || path == ".Spec.ContainerName" || path == ".Status.Codec" || path == ".Status.SHA256" ||
+			strings.HasPrefix(path, ".Status.Context.")
 	}
-	for _, s := range []string{"\x1b[2J\x07", "a\nb", "\x00", "\xff\xfe", "\u202egnp", "é", strings.Repeat("x", 5000), strings.Repeat("\x1b", 5000)} {
+	for _, s := range []string{"\x1b[2J\x07", "a\nb", "\x00", "\xff\xfe", "\u202egnp", "é", strings.Repeat("x", 5000), strings.Repeat("\x1b", 2000)} {
 		forged := aRecord()
 		identify(aKey, forged)
 		fill(reflect.ValueOf(&forged.Spec).Elem(), ".Spec", s, checked)
 		fill(reflect.ValueOf(&forged.Status).Elem(), ".Status", s, checked)
+		forged.Status.Context = aContext()
 		asForged, err := json.Marshal(forged)
 		if err != nil {
 			t.Fatal(err)
@@ -210,6 +239,10 @@ func allTexts(v reflect.Value, path string, into map[string]string) map[string]s
 	case reflect.Pointer:
 		if !v.IsNil() {
 			allTexts(v.Elem(), path, into)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			allTexts(v.Index(i), fmt.Sprintf("%s.%d", path, i), into)
 		}
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[metav1.Time]() {

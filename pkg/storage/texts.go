@@ -34,9 +34,23 @@ func texts(d *v1alpha1.CoreDump) []*string {
 		all = append(all, &o.APIVersion, &o.Kind, &o.Name, &o.UID)
 	}
 	if s := status.Summary; s != nil {
-		all = append(all, &s.Text, &s.Signature, &s.BuildID, &s.Architecture)
+		all = append(all, &s.Text, &s.Signature, &s.BuildID, &s.Architecture, &s.Code, &s.Address)
+		for i := range s.Frames {
+			all = append(all, frameTexts(&s.Frames[i])...)
+		}
+		for i := range s.Others {
+			all = append(all, frameTexts(&s.Others[i].CrashFrame)...)
+		}
+		for i := range s.Modules {
+			m := &s.Modules[i]
+			all = append(all, &m.Path, &m.BuildID, &m.Start)
+		}
 	}
 	return all
+}
+
+func frameTexts(f *v1alpha1.CrashFrame) []*string {
+	return []*string{&f.Address, &f.Module, &f.Offset, &f.BuildID}
 }
 
 // printable gives s unchanged if it is printable ASCII and not too long. Otherwise the bytes that are not are escaped as in Go

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-
-	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
 
 // exactly passes a body on and fails in place of io.EOF where it has another number of bytes than its record says.
@@ -38,35 +36,35 @@ func (e *exactly) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// verifier passes a core on and compares it with its record as it goes by.
+// verifier passes bytes on and compares them with what a record says of them as they go by.
 type verifier struct {
-	core io.ReadCloser
-	body io.Closer
-	key  string
-	rec  *v1alpha1.CoreDump
-	sum  hash.Hash
-	n    int64
-	err  error
+	io.ReadCloser
+	key    string
+	size   int64
+	sha256 string
+	sum    hash.Hash
+	n      int64
+	err    error
 }
 
-func newVerifier(core io.ReadCloser, body io.Closer, key string, rec *v1alpha1.CoreDump) *verifier {
-	return &verifier{core: core, body: body, key: key, rec: rec, sum: sha256.New()}
+func newVerifier(r io.ReadCloser, key string, size int64, sha256sum string) *verifier {
+	return &verifier{ReadCloser: r, key: key, size: size, sha256: sha256sum, sum: sha256.New()}
 }
 
 func (v *verifier) Read(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err
 	}
-	n, err := v.core.Read(p)
+	n, err := v.ReadCloser.Read(p)
 	v.n += int64(n)
 	v.sum.Write(p[:n])
-	switch size := v.rec.Status.Size; {
-	case v.n > size:
-		n, err = 0, corrupt(v.key, "the core has more than the %d bytes of its record", size)
-	case err == io.EOF && v.n < size:
-		err = corrupt(v.key, "the core has %d bytes, its record says %d", v.n, size)
-	case err == io.EOF && hex.EncodeToString(v.sum.Sum(nil)) != v.rec.Status.SHA256:
-		err = corrupt(v.key, "the core has another SHA-256 than its record says")
+	switch {
+	case v.n > v.size:
+		n, err = 0, corrupt(v.key, "there is more than the %d bytes of its record", v.size)
+	case err == io.EOF && v.n < v.size:
+		err = corrupt(v.key, "there are %d bytes, its record says %d", v.n, v.size)
+	case err == io.EOF && hex.EncodeToString(v.sum.Sum(nil)) != v.sha256:
+		err = corrupt(v.key, "it has another SHA-256 than its record says")
 	case err != nil && err != io.EOF:
 		err = named("read", v.key, err)
 	}
@@ -74,9 +72,15 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (v *verifier) Close() error {
-	_ = v.core.Close()
-	return v.body.Close()
+// unpacked is a core that is read from its body.
+type unpacked struct {
+	io.ReadCloser
+	body io.Closer
+}
+
+func (u unpacked) Close() error {
+	_ = u.ReadCloser.Close()
+	return u.body.Close()
 }
 
 func corrupt(key, format string, args ...any) error {

@@ -77,8 +77,9 @@ func (a *attempt) run(ctx context.Context) error {
 func (a *attempt) store(ctx context.Context, o *Opened) error {
 	start := time.Now()
 	key := storage.Key{Namespace: o.Record.Namespace, Pod: o.Record.Spec.PodName, Container: o.Record.Spec.ContainerName, ID: o.ID}
+	beside := a.gather(ctx, o)
 	stored := a.pool.newBody(o, a.move)
-	err := a.pool.dumps.Commit(ctx, key, stored.storage(), func(obj storage.Object) (*v1alpha1.CoreDump, error) {
+	err := a.pool.dumps.Commit(ctx, key, stored.storage(beside), func(obj storage.Object) (*v1alpha1.CoreDump, error) {
 		return complete(o, stored, obj)
 	})
 	if cause := stored.close(); cause != nil && err != nil {
@@ -109,10 +110,10 @@ func (a *attempt) store(ctx context.Context, o *Opened) error {
 	took := time.Since(start)
 	st := o.Record.Status
 	bytesTotal.WithLabelValues(bytesCore).Add(float64(st.Size))
-	bytesTotal.WithLabelValues(bytesStored).Add(float64(st.StoredSize))
+	bytesTotal.WithLabelValues(bytesStored).Add(float64(st.StoredSize + int64(len(beside))))
 	uploadSeconds.Observe(took.Seconds())
 	log.Info("[coredump] Uploaded", "exe", o.Record.Spec.Process.Executable, "signal", o.Record.Spec.Process.SignalName,
-		"size", st.Size, "storedSize", st.StoredSize, "truncated", st.Truncated, "seconds", took.Round(time.Millisecond).Seconds())
+		"size", st.Size, "storedSize", st.StoredSize, "contextSize", len(beside), "truncated", st.Truncated, "seconds", took.Round(time.Millisecond).Seconds())
 	return nil
 }
 

@@ -101,9 +101,9 @@ func corrupt(err error) error {
 	return err
 }
 
-// storage is the body as the store wants it.
-func (b *body) storage() storage.Body {
-	return storage.Body{Reader: b, Codec: b.codec, MaxSize: b.limit}
+// storage is the body as the store wants it, with the bundle that goes beside it.
+func (b *body) storage(beside []byte) storage.Body {
+	return storage.Body{Reader: b, Codec: b.codec, MaxSize: b.limit, Context: beside}
 }
 
 // Read gives the bytes to be stored.

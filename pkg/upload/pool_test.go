@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/bundle"
 	"example.io/coredump/pkg/corefile/corefiletest"
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/file"
@@ -38,6 +39,7 @@ type fakeDump struct {
 	codec    storage.Codec
 	promised int64
 	openErr  error
+	context  func(context.Context) ([]bundle.File, error)
 
 	mu        sync.Mutex
 	changed   bool // as seen by Unchanged and Remove
@@ -61,7 +63,7 @@ func (d *fakeDump) Open() (*Opened, error) {
 	rec.Spec.PodName, rec.Spec.ContainerName = d.pod, "c"
 	rec.Spec.Process.Time = metav1.NewTime(crash)
 	rec.Status.PromisedSize = d.promised
-	return &Opened{Record: rec, ID: storage.NewID(crash, d.pod), Codec: d.codec, Size: int64(len(d.data)), File: &fakeFile{Reader: bytes.NewReader(d.data), d: d}}, nil
+	return &Opened{Record: rec, ID: storage.NewID(crash, d.pod), Codec: d.codec, Size: int64(len(d.data)), File: &fakeFile{Reader: bytes.NewReader(d.data), d: d}, Context: d.context}, nil
 }
 
 type fakeFile struct {

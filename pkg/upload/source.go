@@ -48,7 +48,8 @@ type Opened struct {
 	// The same contract holds.
 	Identify func(ctx context.Context, d *v1alpha1.CoreDump) error
 	// Context gives what is known of the crash beside the core; nil where there is none of that. It is called once, after the record has been
-	// completed.
+	// completed, and ends when ctx does, which is soon. Where it fails, or gives what is no bundle (bundle.Check) or one that is too large
+	// (storage.MaxContextSize), the dump is uploaded without it.
 	Context func(ctx context.Context) ([]bundle.File, error)
 }
 

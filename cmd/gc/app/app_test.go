@@ -231,7 +231,7 @@ func TestAllProblemsAreReportedAtOnceAndNothingIsDone(t *testing.T) {
 	w := newWorld(t)
 	w.dump("a/old/main", 100*day, 10)
 	bad := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(bad, []byte("namespaces: {a: {maxAge: soon, keepLast: -1}, a/b: {}, b: {maxPerContainer: 1, keepLast: 2}}"), 0o600); err != nil {
+	if err := os.WriteFile(bad, []byte("namespaces: {a: {maxAge: soon, keepLast: -1}, a/b: {}, _known: {}, b: {maxPerContainer: 1, keepLast: 2}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	code := w.runIn(t.Context(), "--store=ftp://x", "--max-age=30m", "--keep-last=-1", "--max-per-container=-1", "--max-bytes=lots", "--max-bytes-per-namespace=-1Gi",
@@ -240,7 +240,7 @@ func TestAllProblemsAreReportedAtOnceAndNothingIsDone(t *testing.T) {
 	for _, want := range []string{
 		"--store", "--max-age 30m: must be at least 1h", "--keep-last -1", "--max-per-container -1", `--max-bytes "lots": must be a number of bytes`,
 		`--max-bytes-per-namespace "-1Gi"`, "--orphan-grace 1s: must be at least 1h", "--unfinished-upload-grace", "--gone-namespace-grace", "--timeout -1s",
-		"--metrics-textfile", "--push-gateway", `namespaces.a.maxAge "soon"`, "namespaces.a.keepLast -1", `"a/b": must be the name of a namespace`,
+		"--metrics-textfile", "--push-gateway", `namespaces.a.maxAge "soon"`, "namespaces.a.keepLast -1", `"a/b": must be the name of a namespace`, `"_known": must be the name of a namespace`,
 		"namespaces.b.maxPerContainer 1: must be at least the 2 of keepLast",
 	} {
 		w.contains(w.out, want)
@@ -267,6 +267,19 @@ func TestLimitsOfANamespaceHoldInPlaceOfTheFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(w.run("--max-age=30d", "--config="+policy), exitDone, "old-a", "old-b")
+}
+
+func TestDumpsOfNobodyHaveLimitsOfTheirOwnAndNoNamespaceThatIsGone(t *testing.T) {
+	w := newWorld(t, "a")
+	w.dump("_unknown/old-node/unknown", 20*day, 10)
+	w.dump("_unknown/node/unknown", 2*day, 10)
+	w.dump("a/pod/main", 20*day, 10)
+	w.want(w.run("--gone-namespace-grace=7d", "--max-age=30d"), exitDone, "node", "old-node", "pod")
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(policy, []byte("namespaces: {_unknown: {maxAge: 3d}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.want(w.run("--gone-namespace-grace=7d", "--max-age=30d", "--config="+policy), exitDone, "node", "pod")
 }
 
 func TestWithoutTheAPITheNamespaceRuleIsSkippedLoudlyAndTheOthersRun(t *testing.T) {

@@ -47,8 +47,8 @@ func (p *problems) parseOverrides(path string, data []byte, defaults retention.L
 	limits := map[string]retention.Limits{}
 	for _, ns := range slices.Sorted(maps.Keys(file.Namespaces)) {
 		at := "--config " + path + ": namespaces." + ns
-		if !storage.ValidNamespace(ns) {
-			p.add("--config %s: namespaces: %.80q: must be the name of a namespace, a DNS label of at most 63 characters", path, ns)
+		if !storage.ValidNamespace(ns) && ns != storage.UnknownNamespace {
+			p.add("--config %s: namespaces: %.80q: must be the name of a namespace, a DNS label of at most 63 characters, or %s", path, ns, storage.UnknownNamespace)
 			continue
 		}
 		limits[ns] = p.override(at, file.Namespaces[ns], defaults)
