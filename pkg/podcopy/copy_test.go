@@ -69,7 +69,12 @@ func aCore(t *testing.T) (*os.File, []byte) {
 
 func copyOnce(t *testing.T, c *Copier, root, core *os.File, pattern string) (*Target, error) {
 	t.Helper()
-	target, err := c.Prepare(t.Context(), root, pattern, values, owner, 1)
+	return copyAs(t, c, root, core, pattern, owner)
+}
+
+func copyAs(t *testing.T, c *Copier, root, core *os.File, pattern string, o Owner) (*Target, error) {
+	t.Helper()
+	target, err := c.Prepare(t.Context(), root, pattern, values, o, 1)
 	if err != nil {
 		return nil, err
 	}
