@@ -281,9 +281,9 @@ func TestAnotherInstallationIsNotTakenOver(t *testing.T) {
 
 func TestOurPatternsAreKnownWhateverTheirVersion(t *testing.T) {
 	for pattern, expected := range map[string]kind{
-		pipe(1):                                        ours,
-		"|/opt/coredump/corepipe-0123456789ab":         ours,
-		"|/opt/coredump/corepipe-0123456789ab %Q old":  ours,
+		pipe(1):                                ours,
+		"|/opt/coredump/corepipe-0123456789ab": ours,
+		"|/opt/coredump/corepipe-0123456789ab %Q old": ours,
 		"@@" + socket:                                  ours,
 		"|/opt/coredump/corepipe":                      foreign,
 		"|/opt/coredump/corepipe-0123456789abc":        foreign,
