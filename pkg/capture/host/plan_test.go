@@ -104,7 +104,7 @@ func (w *world) restore(whole bool) {
 	w.steps("restore", steps...)
 }
 
-// settle is what sysctl.d does while the host boots, or an administrator.
+// settle is what an administrator sets.
 func (w *world) settle() Values {
 	return Values{
 		CorePattern:   []string{"core", "/var/crash/core.%p", "|/usr/lib/systemd/systemd-coredump %P"}[w.r.IntN(3)],
@@ -134,12 +134,15 @@ func TestWhateverHappensTheHostEndsWithItsOwnValues(t *testing.T) {
 			case 3: // reboot
 				w.boot++
 				w.now = w.settle()
+				if w.r.IntN(3) == 0 { // sysctl.d of a host may well say what we would
+					w.now[CorePipeLimit], w.now[SuidDumpable] = "16", "2"
+				}
 				w.own = maps.Clone(w.now)
 				w.log = append(w.log, fmt.Sprint("boot ", w.now))
 			case 4:
 				w.restore(false)
 			case 5: // somebody sets something while nothing of ours is there
-				if !installed || w.saved == nil && maps.Equal(w.now, w.own) {
+				if !installed || maps.Equal(w.now, w.own) && (w.saved == nil || w.saved.Restoring) {
 					w.now = w.settle()
 					w.own = maps.Clone(w.now)
 					w.log = append(w.log, fmt.Sprint("set ", w.now))
@@ -278,9 +281,9 @@ func TestAnotherInstallationIsNotTakenOver(t *testing.T) {
 
 func TestOurPatternsAreKnownWhateverTheirVersion(t *testing.T) {
 	for pattern, expected := range map[string]kind{
-		pipe(1):                                        ours,
-		"|/opt/coredump/corepipe-0123456789ab":         ours,
-		"|/opt/coredump/corepipe-0123456789ab %Q old":  ours,
+		pipe(1):                                ours,
+		"|/opt/coredump/corepipe-0123456789ab": ours,
+		"|/opt/coredump/corepipe-0123456789ab %Q old": ours,
 		"@@" + socket:                                  ours,
 		"|/opt/coredump/corepipe":                      foreign,
 		"|/opt/coredump/corepipe-0123456789abc":        foreign,
