@@ -1,0 +1,12 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command gocrash crashes as programs in Go do that want a core: a nil pointer becomes a panic, and the runtime, with GOTRACEBACK=crash, raises SIGABRT.
+package main
+
+type order struct{ total int }
+
+func main() { println(checkout(nil)) }
+
+//go:noinline
+func checkout(o *order) int { return o.total }
