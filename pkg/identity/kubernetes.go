@@ -6,6 +6,7 @@ package identity
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,8 @@ import (
 	"k8s.io/utils/lru"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/cgroup"
+	"example.io/coredump/pkg/storage"
 )
 
 const (
@@ -37,11 +40,15 @@ type Kubernetes struct {
 	memory     *memory
 	pods       cache.Controller
 	namespaces *lru.Cache
+	// wanted are pods whose namespaces are to be asked for before somebody has to wait for the answer.
+	wanted chan *pod
+	// file is where the memory is kept; "" for nowhere.
+	file string
 }
 
 // NewKubernetes makes an identifier for the node of the place, which must have a name.
 func NewKubernetes(client corev1client.CoreV1Interface, place Place) *Kubernetes {
-	k := &Kubernetes{place: place, client: client, memory: newMemory(), namespaces: lru.New(namespacesKept)}
+	k := &Kubernetes{place: place, client: client, memory: newMemory(), namespaces: lru.New(namespacesKept), wanted: make(chan *pod, namespacesKept)}
 	ofNode := func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", place.NodeName).String()
 	}
@@ -71,7 +78,10 @@ func NewKubernetes(client corev1client.CoreV1Interface, place Place) *Kubernetes
 // to give up the request that it is trying, which nobody waits for.
 func (k *Kubernetes) Run(ctx context.Context) error {
 	go k.pods.RunWithContext(ctx)
-	<-ctx.Done()
+	var both sync.WaitGroup
+	both.Go(func() { k.prefetch(ctx) })
+	both.Go(func() { k.keep(ctx) })
+	both.Wait()
 	return nil
 }
 
@@ -87,12 +97,15 @@ func bare(obj any) (any, error) {
 	kept := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
-			CreationTimestamp: p.CreationTimestamp, Labels: p.Labels, OwnerReferences: p.OwnerReferences,
+			CreationTimestamp: p.CreationTimestamp, Labels: p.Labels, OwnerReferences: p.OwnerReferences, Annotations: bounded(p.Annotations, AnnotationPrefix),
 		},
 		Status: corev1.PodStatus{
 			InitContainerStatuses: p.Status.InitContainerStatuses, ContainerStatuses: p.Status.ContainerStatuses,
 			EphemeralContainerStatuses: p.Status.EphemeralContainerStatuses,
 		},
+	}
+	if mirrors, ok := p.Annotations[annotationMirror]; ok {
+		metav1.SetMetaDataAnnotation(&kept.ObjectMeta, annotationMirror, mirrors)
 	}
 	kept.Spec.InitContainers = bareContainers(p.Spec.InitContainers)
 	kept.Spec.Containers = bareContainers(p.Spec.Containers)
@@ -114,6 +127,7 @@ func bareContainers(list []corev1.Container) (kept []corev1.Container) {
 func (k *Kubernetes) seen(obj any) {
 	if p, ok := obj.(*corev1.Pod); ok {
 		k.memory.put(p.Namespace+"/"+p.Name, reduce(p))
+		k.want(k.memory.byUID(string(p.UID)))
 	}
 }
 
@@ -134,11 +148,11 @@ func (k *Kubernetes) Identify(ctx context.Context, d *v1alpha1.CoreDump) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	k.place.fill(d)
-	uid, err := k.namespaceUID(ctx, d.Namespace, d.Spec.Process.Time.Time)
+	ns, err := k.namespaceAt(ctx, d.Namespace, d.Spec.Process.Time.Time)
 	if err != nil {
 		return fmt.Errorf("identify: namespace %s: %w", d.Namespace, err)
 	}
-	d.Spec.NamespaceUID = uid
+	d.Spec.NamespaceUID = ns.uid
 	p, err := k.podAt(ctx, d)
 	if err != nil {
 		return fmt.Errorf("identify: pod %s/%s: %w", d.Namespace, d.Spec.PodName, err)
@@ -164,32 +178,24 @@ func (k *Kubernetes) podAt(ctx context.Context, d *v1alpha1.CoreDump) (*pod, err
 	return k.memory.at(name, d.Spec.Process.Time.Time), nil
 }
 
-// namespace is what is kept of a namespace.
-type namespace struct {
-	uid            string
-	created, asked time.Time
-}
-
-// namespaceUID gives the UID of the namespace if it existed at the time. An older dump is of a namespace that had the same name, perhaps
-// another tenant's.
-func (k *Kubernetes) namespaceUID(ctx context.Context, name string, at time.Time) (string, error) {
-	kept, _ := k.namespaces.Get(name)
-	ns, ok := kept.(namespace)
-	if !ok || time.Since(ns.asked) > namespaceFresh {
-		asked := time.Now()
-		got, err := k.client.Namespaces().Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			k.namespaces.Remove(name)
-			return "", nil
-		}
-		if err != nil {
-			return "", err
-		}
-		ns = namespace{string(got.UID), got.CreationTimestamp.Time, asked}
-		k.namespaces.Add(name, ns)
+// fetch asks for the pod that the runtime named, where the watch does not know it, or not any more. It gives nil where there is no such pod now.
+func (k *Kubernetes) fetch(ctx context.Context, id cgroup.ID, t *told) (*pod, error) {
+	if !storage.ValidNamespace(t.namespace) || !storage.ValidPod(t.pod) {
+		return nil, nil
 	}
-	if at.Before(ns.created) {
-		return "", nil
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	got, err := k.client.Pods(t.namespace).Get(ctx, t.pod, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
 	}
-	return ns.uid, nil
+	if err != nil {
+		return nil, err
+	}
+	p := reduce(got)
+	if got.Spec.NodeName != k.place.NodeName || p.uid != id.PodUID && !p.standsFor(id, t) {
+		return nil, nil
+	}
+	k.memory.put(p.namespace+"/"+p.name, p)
+	return k.memory.byUID(string(got.UID)), nil
 }
