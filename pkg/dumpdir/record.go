@@ -4,18 +4,16 @@
 package dumpdir
 
 import (
-	"fmt"
 	"math"
 	"path"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/corefile"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -51,8 +49,8 @@ func process(f Fields, crash time.Time) v1alpha1.Process {
 	if uid, ok := f.Number('u', math.MaxUint32); ok {
 		p.UID = &uid
 	}
-	if n, ok := f.Number('s', maxSignal); ok {
-		p.Signal, p.SignalName = int32(n), signalName(int(n))
+	if n, ok := f.Number('s', 64); ok {
+		p.Signal, p.SignalName = int32(n), corefile.SignalName(int(n))
 	}
 	return p
 }
@@ -83,20 +81,6 @@ func crashTime(f Fields, s state) time.Time {
 		return s.modified()
 	}
 	return s.changed()
-}
-
-const (
-	// The real-time signals, as the GNU C library numbers them; see signal(7).
-	firstRealTime = 34
-	maxSignal     = 64
-)
-
-// signalName is the name of a signal as signal(7) has it, or "" for what is none.
-func signalName(n int) string {
-	if n >= firstRealTime && n <= maxSignal {
-		return fmt.Sprintf("SIGRTMIN+%d", n-firstRealTime)
-	}
-	return unix.SignalName(syscall.Signal(n))
 }
 
 // ascii reduces foreign text to printable ASCII.
