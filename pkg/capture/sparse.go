@@ -26,10 +26,10 @@ type sparse struct {
 	file coreFile
 	// size is the length so far, with holes; written are the bytes without.
 	size, written int64
-	hole          bool // the end is a hole, which the file's length does not show yet
+	odd           bool // the file's own length is another: it ends in a hole, or in a piece that was not written whole
 }
 
-// write appends b. After an error, size is what the file really has.
+// write appends b. After an error, size is what is certain to be there.
 func (s *sparse) write(b []byte) error {
 	for len(b) > 0 {
 		n := s.run(b, false)
@@ -37,9 +37,7 @@ func (s *sparse) write(b []byte) error {
 			m, err := s.file.WriteAt(b[:n], s.size)
 			s.size += int64(m)
 			s.written += int64(m)
-			if m > 0 {
-				s.hole = false
-			}
+			s.odd = err != nil // package os does not count what a failed WriteAt has written
 			if err != nil {
 				return err
 			}
@@ -47,7 +45,7 @@ func (s *sparse) write(b []byte) error {
 		}
 		if n = s.run(b, true); n > 0 {
 			s.size += int64(n)
-			s.hole = true
+			s.odd = true
 			b = b[n:]
 		}
 	}
@@ -72,9 +70,9 @@ func isZero(page []byte) bool {
 	return binary.NativeEndian.Uint64(page) == 0 && bytes.Equal(page, zeroPage[:])
 }
 
-// end gives the file its length, where it ends in a hole.
+// end gives the file its length.
 func (s *sparse) end() error {
-	if !s.hole {
+	if !s.odd {
 		return nil
 	}
 	return s.file.Truncate(s.size)

@@ -98,7 +98,7 @@ func (t *taking) take(ctx context.Context) {
 }
 
 const (
-	// chunkSize is how much is read before it is written. While that is written, the kernel fills the pipe (1 MiB, see pipe.go), so both CPUs copy.
+	// chunkSize is how much is read before it is written. While that is written, the kernel fills the pipe (1 MiB, see F_SETPIPE_SZ in fcntl(2)), so both CPUs copy.
 	chunkSize = 256 << 10
 	// minRoom is the least room for which it is worth to begin.
 	minRoom = 4 << 20
@@ -143,10 +143,12 @@ func (t *taking) fail(err error) {
 func (t *taking) copy(deadline time.Time) error {
 	buf := make([]byte, chunkSize)
 	for n := 0; ; {
-		m, err := t.read(buf[n:], deadline)
+		// Pieces end where pages of the file do, or the page in between could not become a hole.
+		whole := len(buf) - int(t.core.size%pageSize)
+		m, err := t.read(buf[n:whole], deadline)
 		n += m
-		// Whole chunks, for their pages are aligned, and what is left at the end. The first piece goes on at once, for it may be the last that is wanted.
-		if n == len(buf) || err != nil || !t.judged {
+		// The first piece goes on at once, for it may be the last that is wanted.
+		if n == whole || err != nil || !t.judged {
 			if werr := t.put(buf[:n]); werr != nil {
 				return werr
 			}
@@ -257,7 +259,7 @@ func (t *taking) end(ctx context.Context, err error) {
 	case err == nil || err == errLimit:
 	case errors.As(err, &w):
 		t.noSpaceOr(w.error)
-	case context.Cause(ctx) == os.ErrDeadlineExceeded, errors.Is(err, os.ErrDeadlineExceeded) && time.Since(t.Started) >= t.Limits.Deadline:
+	case context.Cause(ctx) == os.ErrDeadlineExceeded, time.Since(t.Started) >= t.Limits.Deadline:
 		t.outcome.Truncated = spool.ReasonDeadline
 	case ctx.Err() != nil:
 		t.outcome.Truncated = spool.ReasonAbandoned
