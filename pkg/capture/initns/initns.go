@@ -15,8 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is where the namespaces of the host's first process are seen with hostPID: true.
-const Dir = "/proc/1/ns"
+// Dir is where the initial namespaces are seen with hostPID: true: those of process 1, or of 2 where that is the kernel's kthreadd and 1 lets nobody look.
+func Dir() string {
+	const first, kthreadd = "/proc/1/ns", "/proc/2/ns"
+	if _, err := os.Stat(first + "/mnt"); err == nil {
+		return first
+	}
+	if comm, err := os.ReadFile("/proc/2/comm"); err == nil && string(comm) == "kthreadd\n" {
+		return kthreadd
+	}
+	return first
+}
 
 // others are joined where that is allowed; what is done here works without them, though not as it would when the kernel started it.
 var others = []struct {

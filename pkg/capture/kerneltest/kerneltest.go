@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"example.io/coredump/pkg/capture/initns"
 )
 
 const sysctl = "/proc/sys/"
@@ -53,8 +55,7 @@ func Sockets(t testing.TB) {
 	if err != nil || !strings.Contains(string(modes), "socket") {
 		t.Skip("NOT TESTED: this kernel delivers no dumps to sockets")
 	}
-	ours, _ := os.Readlink("/proc/self/ns/mnt")
-	if first, _ := os.Readlink("/proc/1/ns/mnt"); first != ours {
+	if same, err := initns.Same(initns.Dir()); err != nil || !same {
 		t.Skip("NOT TESTED: not in the initial mount namespace")
 	}
 }
