@@ -58,14 +58,14 @@ func New(c Config) (*genericapiserver.GenericAPIServer, error) {
 
 	bucket := observe(c.Bucket)
 	group := genericapiserver.NewDefaultAPIGroupInfo(coredump.GroupName, Scheme, metav1.ParameterCodec, Codecs)
-	group.VersionedResourcesStorageMap[v1alpha1.SchemeGroupVersion.Version] = c.resources(storage.NewDumps(bucket))
+	group.VersionedResourcesStorageMap[v1alpha1.SchemeGroupVersion.Version] = c.resources(storage.NewDumps(bucket).Known())
 	if err := server.InstallAPIGroup(&group); err != nil {
 		return nil, err
 	}
 	return server, c.addStoreCheck(server, bucket)
 }
 
-func (c Config) resources(store *storage.Dumps) map[string]rest.Storage {
+func (c Config) resources(store storage.Known) map[string]rest.Storage {
 	authorizer := c.Generic.Authorization.Authorizer
 	rule := access.NewRule(c.Namespaces, authorizer)
 	reporter := unreadable.NewReporter()

@@ -32,14 +32,14 @@ type File struct {
 	Open func(ctx context.Context) (io.ReadCloser, error)
 }
 
-// Archive is a tar archive that has been laid out and not been read yet: a sequence of segments, each with a known
-// length. It is immutable.
+// Archive is a tar archive that has been laid out and not been read yet. It is immutable. Of each file it keeps what it was given, and
+// makes the header when a reader comes to it.
 type Archive struct {
-	segments []segment
-	size     int64
+	files []File
+	size  int64
 }
 
-// segment is a piece of an archive: bytes that are in memory, or the content of a file.
+// segment is a piece of an archive with a known length: bytes that are in memory, or the content of a file.
 type segment struct {
 	name string
 	size int64
@@ -47,31 +47,37 @@ type segment struct {
 }
 
 // New lays out an archive with the files in the given order, all with mode 0600, in GNU format: it has room for any
-// size and any name, and GNU tar, bsdtar, busybox and Python read it.
+// size and any name, and GNU tar, bsdtar, busybox and Python read it. It keeps files, which must not be changed any more.
 func New(files []File) (*Archive, error) {
-	a := &Archive{}
+	a := &Archive{files: files, size: trailerSize}
 	for _, f := range files {
 		header, err := headerOf(f)
 		if err != nil {
 			return nil, fmt.Errorf("lay out %q: %w", f.Name, err)
 		}
-		a.add(inMemory("header of "+f.Name, header))
-		a.add(segment{name: f.Name, size: f.Size, open: f.Open})
-		if rest := f.Size % blockSize; rest != 0 {
-			a.add(inMemory("padding of "+f.Name, make([]byte, blockSize-rest)))
-		}
+		a.size += int64(len(header)) + f.Size + padding(f.Size)
 	}
-	a.add(inMemory("trailer", make([]byte, trailerSize)))
 	return a, nil
 }
 
 // Size is the length of the archive in bytes.
 func (a *Archive) Size() int64 { return a.size }
 
-func (a *Archive) add(s segment) {
-	a.segments = append(a.segments, s)
-	a.size += s.size
+// segments of a file.
+func (f File) segments() ([]segment, error) {
+	header, err := headerOf(f)
+	if err != nil {
+		return nil, fmt.Errorf("lay out %q: %w", f.Name, err) // New has refused it
+	}
+	all := []segment{inMemory("header of "+f.Name, header), {name: f.Name, size: f.Size, open: f.Open}}
+	if rest := padding(f.Size); rest != 0 {
+		all = append(all, inMemory("padding of "+f.Name, make([]byte, rest)))
+	}
+	return all, nil
 }
+
+// padding is what follows a content of the size.
+func padding(size int64) int64 { return (blockSize - size%blockSize) % blockSize }
 
 func inMemory(name string, b []byte) segment {
 	return segment{name: name, size: int64(len(b)), open: func(context.Context) (io.ReadCloser, error) {

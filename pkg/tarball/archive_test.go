@@ -249,7 +249,15 @@ func TestRealToolsReadFilesOver8GiB(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for _, s := range a.segments {
+	segments := []segment{inMemory("trailer", make([]byte, trailerSize))}
+	for i := range a.files {
+		of, err := a.files[len(a.files)-1-i].segments()
+		if err != nil {
+			t.Fatal(err)
+		}
+		segments = append(of, segments...)
+	}
+	for _, s := range segments {
 		if s.open == nil {
 			if _, err := f.Seek(s.size, io.SeekCurrent); err != nil {
 				t.Fatal(err)

@@ -16,12 +16,14 @@ var ErrSize = errors.New("content does not have the size it was said to have")
 // Open reads the archive from its start. It opens one content at a time, when the reader comes to it. A content that
 // fails, is short or is long ends the stream with an error: nothing is padded or cut. The caller closes the reader.
 func (a *Archive) Open(ctx context.Context) io.ReadCloser {
-	return &reader{ctx: ctx, rest: a.segments}
+	return &reader{ctx: ctx, files: a.files}
 }
 
 type reader struct {
-	ctx  context.Context
-	rest []segment
+	ctx   context.Context
+	files []File    // that no segments have been made of yet
+	rest  []segment // of the file that is being read, or the trailer
+	ended bool      // the trailer has been among rest
 
 	current io.ReadCloser // nil between segments
 	left    int64         // bytes of current that have not been read
@@ -45,7 +47,7 @@ func (r *reader) read(p []byte) int {
 	switch {
 	case r.current != nil:
 	case len(r.rest) == 0:
-		r.err = io.EOF
+		r.err = r.layOut()
 		return 0
 	default:
 		if r.current, r.err = r.rest[0].open(r.ctx); r.err != nil {
@@ -71,6 +73,20 @@ func (r *reader) read(p []byte) int {
 		return 0
 	}
 	return n
+}
+
+// layOut makes the next segments, or says that there are no more.
+func (r *reader) layOut() (err error) {
+	switch {
+	case len(r.files) > 0:
+		r.rest, err = r.files[0].segments()
+		r.files = r.files[1:]
+		return err
+	case !r.ended:
+		r.rest, r.ended = []segment{inMemory("trailer", make([]byte, trailerSize))}, true
+		return nil
+	}
+	return io.EOF
 }
 
 // finish asks a content of which all bytes have been read whether that was all, and in order.

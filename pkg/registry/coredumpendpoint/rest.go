@@ -22,7 +22,7 @@ import (
 	"example.io/coredump/pkg/storage"
 )
 
-// Store is where the dumps are; *storage.Dumps is one.
+// Store is where the dumps are that may be served; storage.Known is one.
 type Store interface {
 	List(ctx context.Context, scope storage.Scope, after string) iter.Seq2[storage.Listing, error]
 }

@@ -4,7 +4,6 @@
 package download
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -15,8 +14,9 @@ import (
 	"example.io/coredump/pkg/tarball"
 )
 
-// files gives each dump its two files in the archive: the core, and beside it the record as it is in the bucket.
-func files(cores Cores, records []*v1alpha1.CoreDump) ([]tarball.File, error) {
+// files gives each dump its files in the archive: the core, beside it the record as it is in the bucket, and the files of the context.
+// Whys says for each dump why its context cannot be served, with "" where it can.
+func files(cores Cores, records []*v1alpha1.CoreDump, whys []string) ([]tarball.File, error) {
 	named := make([]tarball.Core, 0, len(records))
 	for _, r := range records {
 		k, err := storage.ParseName(r.Namespace, r.Name)
@@ -34,12 +34,14 @@ func files(cores Cores, records []*v1alpha1.CoreDump) ([]tarball.File, error) {
 		})
 	}
 	var files []tarball.File
+	contexts := &contexts{cores: cores}
 	for i, name := range tarball.Names(named) {
 		core, record, err := pair(cores, records[i], name)
 		if err != nil {
 			return nil, fmt.Errorf("lay out %s: %w", records[i].Name, err)
 		}
 		files = append(files, core, record)
+		files = append(files, contexts.beside(records[i], name, whys[i])...)
 	}
 	return files, nil
 }
@@ -63,9 +65,7 @@ func pair(cores Cores, r *v1alpha1.CoreDump, name string) (core, record tarball.
 		Name:    name + ".json",
 		Size:    int64(len(data)),
 		ModTime: core.ModTime,
-		Open: func(context.Context) (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(data)), nil
-		},
+		Open:    func(context.Context) (io.ReadCloser, error) { return inMemory(data), nil },
 	}
 	return core, record, nil
 }

@@ -18,9 +18,11 @@ import (
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
 
-// Cores opens cores; *storage.Dumps does. The reader must fail where the core is not the one of its record.
+// Cores opens cores, and what is beside them; storage.Known does. The readers must fail where the bytes are not those of the record.
 type Cores interface {
 	OpenCore(ctx context.Context, record *v1alpha1.CoreDump) (io.ReadCloser, error)
+	// OpenContext opens the context bundle of a record that has one.
+	OpenContext(ctx context.Context, record *v1alpha1.CoreDump) (io.ReadCloser, error)
 }
 
 // Config is what all downloads have in common.

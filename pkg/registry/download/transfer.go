@@ -24,8 +24,9 @@ import (
 )
 
 const (
-	// maxDumps bounds an archive, because the headers of all its files are laid out in memory.
+	// maxDumps and maxFiles bound an archive, because all that is in it is laid out in memory.
 	maxDumps = 10_000
+	maxFiles = 200_000
 	// selectTimeout bounds the time until it is known what is asked for. The stream itself has no deadline.
 	selectTimeout = 60 * time.Second
 	// probe is how much of an archive is read before the answer begins. It reaches into the first core, behind its tar header.
@@ -69,7 +70,7 @@ func (t *transfer) serve(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return t.status(ctx, err)
 	}
-	archive, err := t.layOut(records)
+	archive, err := t.layOut(ctx, records)
 	if err != nil {
 		return t.status(ctx, err)
 	}
@@ -121,11 +122,26 @@ func (t *transfer) find(ctx context.Context, q Query) ([]*v1alpha1.CoreDump, err
 	if err == nil && len(records) > maxDumps {
 		err = badRequest("%d core dumps are asked for: an archive has at most %d; narrow it with container, uid, since or latest", len(records), maxDumps)
 	}
+	n := 0
+	for _, r := range records {
+		if n += 2; r.Status.Context != nil {
+			n += len(r.Status.Context.Files)
+		}
+	}
+	if err == nil && n > maxFiles {
+		err = badRequest("%d core dumps of %d files are asked for: an archive has at most %d files; narrow it with container, uid, since or latest", len(records), n, maxFiles)
+	}
 	return records, err
 }
 
-func (t *transfer) layOut(records []*v1alpha1.CoreDump) (*tarball.Archive, error) {
-	files, err := files(t.server.Cores, records)
+func (t *transfer) layOut(ctx context.Context, records []*v1alpha1.CoreDump) (*tarball.Archive, error) {
+	ctx, cancel := context.WithTimeout(ctx, selectTimeout)
+	defer cancel()
+	whys, err := checkContexts(ctx, t.server.Cores, records)
+	if err != nil {
+		return nil, err
+	}
+	files, err := files(t.server.Cores, records, whys)
 	if err != nil {
 		return nil, err
 	}
