@@ -55,6 +55,7 @@ type fixture struct {
 	stop   context.CancelFunc
 	ended  chan struct{} // closed when the server has ended
 	client *http.Client  // HTTP/2
+	beside []byte        // the context of the dumps that put stores
 }
 
 // start runs a server with the namespaces shop (UID shop-1) and bank (UID bank-1). The user admin may do everything.
@@ -195,7 +196,7 @@ func (f *fixture) put(ns, pod, container string, minutes int, core []byte, chang
 	if err := w.Close(); err != nil {
 		f.t.Fatal(err)
 	}
-	err = f.dumps.Commit(f.t.Context(), k, storage.Body{Reader: &body, Codec: storage.Codec(rec.Status.Codec)}, func(o storage.Object) (*v1alpha1.CoreDump, error) {
+	err = f.dumps.Commit(f.t.Context(), k, storage.Body{Reader: &body, Codec: storage.Codec(rec.Status.Codec), Context: f.beside}, func(o storage.Object) (*v1alpha1.CoreDump, error) {
 		rec.Status.StoredSize = o.Size
 		return rec, nil
 	})
