@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/bundle"
 	"example.io/coredump/pkg/retention"
 	"example.io/coredump/pkg/storage"
 	drivers3 "example.io/coredump/pkg/storage/s3"
@@ -104,9 +105,13 @@ func (s *store) job(t *testing.T, core []byte) {
 	k := storage.Key{Namespace: "shop", Pod: "web-0", Container: "app", ID: storage.NewID(time.Now(), t.Name())}
 	sum := sha256.Sum256(core)
 
+	beside, err := bundle.Encode([]bundle.File{{Name: "pod.json", Data: []byte("{}")}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	dumps := s.as(t, nodehandler)
 	commit := func() error {
-		return dumps.Commit(ctx, k, storage.Body{Reader: bytes.NewReader(core)}, func(o storage.Object) (*v1alpha1.CoreDump, error) {
+		return dumps.Commit(ctx, k, storage.Body{Reader: bytes.NewReader(core), Context: beside}, func(o storage.Object) (*v1alpha1.CoreDump, error) {
 			return &v1alpha1.CoreDump{
 				Spec:   v1alpha1.CoreDumpSpec{PodName: k.Pod, ContainerName: k.Container, NamespaceUID: "1", Process: v1alpha1.Process{Time: metav1.Now()}},
 				Status: v1alpha1.CoreDumpStatus{Size: int64(len(core)), StoredSize: o.Size, SHA256: hex.EncodeToString(sum[:])},
@@ -140,6 +145,13 @@ func (s *store) job(t *testing.T, core []byte) {
 		}
 		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, core) {
 			t.Errorf("apiserver: %d bytes, %v", len(got), err)
+		}
+		r.Close()
+		if r, err = dumps.OpenContext(ctx, l.Record); err != nil {
+			t.Fatalf("apiserver: %v", err)
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, beside) {
+			t.Errorf("apiserver: a context of %d bytes, %v", len(got), err)
 		}
 		r.Close()
 	}
@@ -179,10 +191,12 @@ func TestNoProgramCanDoAnythingElse(t *testing.T) {
 	s := start(t, prefix)
 	ctx := t.Context()
 	root := s.client(s.AccessKey, s.SecretKey)
+	beside := prefix + "shop/web-0/app/20261101t000000z-0123456789.context.tar.zst"
+	nobodys := prefix + "_unknown/node-1/unknown/20261101t000000z-0123456789"
 	body, record := prefix+"shop/web-0/app/20261101t000000z-0123456789.core.zst", prefix+"shop/web-0/app/20261101t000000z-0123456789.json"
 	const foreign = "cluster/west/shop/web-0/app/20261101t000000z-0123456789.json"
 	restore := func() (upload string) {
-		for _, key := range []string{body, record, foreign} {
+		for _, key := range []string{body, record, foreign, beside, nobodys + ".json", nobodys + ".core.zst"} {
 			if _, err := root.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), Body: strings.NewReader("{}")}); err != nil {
 				t.Fatal(err)
 			}
@@ -224,6 +238,13 @@ func TestNoProgramCanDoAnythingElse(t *testing.T) {
 	}{
 		{"read a body", get(body), []string{apiserver}},
 		{"read a record", get(record), []string{nodehandler, apiserver, gc}},
+		{"read a context", get(beside), []string{apiserver}},
+		{"write a context", put(beside), []string{nodehandler}},
+		{"delete a context", remove(beside), []string{gc}},
+		{"read a body of nobody", get(nobodys + ".core.zst"), nil},
+		{"read a record of nobody", get(nobodys + ".json"), []string{nodehandler, gc}},
+		{"write a body of nobody", put(nobodys + ".core.zst"), []string{nodehandler}},
+		{"delete a body of nobody", remove(nobodys + ".core.zst"), []string{gc}},
 		{"read outside of the prefix", get(foreign), nil},
 		{"write a body", put(body), []string{nodehandler}},
 		{"write a record", put(record), []string{nodehandler}},
