@@ -44,6 +44,11 @@ var rules = []rule{
 		because:   "these are pure: bytes and values in, bytes and values out, so that they can be fuzzed and tested by property",
 	},
 	{
+		packages:  []string{"pkg/judge/...", "pkg/podcopy/..."},
+		forbidden: []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/apiserver/...", "k8s.io/client-go/...", "github.com/aws/..."},
+		because:   "who decides about a crash, and what writes into a container, must be understood by themselves: names and descriptors in, decisions out",
+	},
+	{
 		packages:  []string{"pkg/apis/..."},
 		forbidden: []string{"./..."},
 		allowed:   []string{"./pkg/apis/..."},

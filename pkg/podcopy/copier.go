@@ -59,31 +59,43 @@ var (
 	ErrExists = errors.New("the file exists")
 )
 
+// Kinds of errors, in a word: values of a metric's label.
+const (
+	ReasonRefused  = "refused"
+	ReasonBusy     = "busy"
+	ReasonHung     = "hung"
+	ReasonNoSpace  = "no-space"
+	ReasonTooLarge = "too-large"
+	ReasonExists   = "exists"
+	ReasonDeadline = "deadline"
+	ReasonFailed   = "failed"
+)
+
 // kinds of errors; of one that is of several, the first counts.
 var kinds = []struct {
 	err  error
 	word string
 }{
-	{ErrBusy, "busy"}, {ErrHung, "hung"}, {ErrNoSpace, "no-space"}, {unix.ENOSPC, "no-space"}, {unix.EDQUOT, "no-space"},
-	{ErrTooLarge, "too-large"}, {ErrExists, "exists"}, {context.DeadlineExceeded, "deadline"}, {context.Canceled, "deadline"},
+	{ErrBusy, ReasonBusy}, {ErrHung, ReasonHung}, {ErrNoSpace, ReasonNoSpace}, {unix.ENOSPC, ReasonNoSpace}, {unix.EDQUOT, ReasonNoSpace},
+	{ErrTooLarge, ReasonTooLarge}, {ErrExists, ReasonExists}, {context.DeadlineExceeded, ReasonDeadline}, {context.Canceled, ReasonDeadline},
 }
 
 // Reason gives the kind of an error in a word, for metrics.
 func Reason(err error) string {
 	var refusal *Refusal
 	if errors.As(err, &refusal) {
-		return "refused"
+		return ReasonRefused
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			return k.word
 		}
 	}
-	return "failed"
+	return ReasonFailed
 }
 
 // Reasons are all that Reason gives.
-var Reasons = []string{"refused", "busy", "hung", "no-space", "too-large", "exists", "deadline", "failed"}
+var Reasons = []string{ReasonRefused, ReasonBusy, ReasonHung, ReasonNoSpace, ReasonTooLarge, ReasonExists, ReasonDeadline, ReasonFailed}
 
 // Target is a directory in a container where a copy can be written. It keeps the file system in use, so it is
 // written to or closed soon.
