@@ -24,7 +24,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.io/coredump/pkg/capture"
+	"example.io/coredump/pkg/capture/kerneltest"
 	"example.io/coredump/pkg/capture/notify"
+	"example.io/coredump/pkg/corefile"
 	"example.io/coredump/pkg/spool"
 )
 
@@ -32,6 +34,7 @@ import (
 // the program that crashes.
 const (
 	corepipeName = "corepipe"
+	handlerName  = "handler" // what the host had before
 	crashEnv     = "COREPIPE_TEST_CRASH"
 )
 
@@ -39,6 +42,9 @@ func TestMain(m *testing.M) {
 	switch {
 	case filepath.Base(os.Args[0]) == corepipeName:
 		main()
+		os.Exit(0)
+	case filepath.Base(os.Args[0]) == handlerName:
+		handle()
 		os.Exit(0)
 	case os.Getenv(crashEnv) != "":
 		crashNow(os.Getenv(crashEnv))
@@ -50,6 +56,26 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// handle keeps what the kernel's helper gets: its arguments, descriptors and dump.
+func handle() {
+	pid := 0
+	if status, err := os.ReadFile("/proc/self/fdinfo/3"); err == nil {
+		for line := range strings.Lines(string(status)) {
+			_, _ = fmt.Sscanf(line, "Pid: %d", &pid)
+		}
+	}
+	cwd, _ := os.Getwd()
+	said := fmt.Sprintf("%q %s %d %d", os.Args[1:], cwd, len(os.Environ()), pid)
+	f, err := os.Create(os.Args[1])
+	if err == nil {
+		_, err = io.Copy(f, os.Stdin)
+		err = errors.Join(err, f.Close(), os.WriteFile(os.Args[1]+".said.tmp", []byte(said), 0o600), os.Rename(os.Args[1]+".said.tmp", os.Args[1]+".said"))
+	}
+	if err != nil {
+		os.Exit(1)
 	}
 }
 
@@ -73,6 +99,11 @@ func crashNow(how string) {
 	}
 	fmt.Printf("%d\n", uintptr(unsafe.Pointer(&b[0])))
 	_, _ = os.Stdin.Read(make([]byte, 1))
+	// Nothing of ours minds this limit, but files do.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err == nil {
+		_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max})
+	}
 	// The runtime's handler would tell a long story first. See sigaction(2); the kernel's struct begins with the handler, and SIG_DFL is 0.
 	var byDefault [4]uint64
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGSEGV), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
@@ -94,21 +125,12 @@ type host struct {
 // newHost takes the kernel's settings for the test. Its specifiers are those of corepipe unless others are given.
 func newHost(t *testing.T, pipeLimit string, specifiers string, configure func(*capture.Config)) *host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: needs root to tell the kernel where crashes go")
-	}
-	if unix.Access("/proc/sys/kernel/core_pattern", unix.W_OK) != nil {
-		t.Skip("NOT TESTED: kernel.core_pattern cannot be written here")
-	}
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "core_pattern.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	must(t, err)
-	t.Cleanup(func() { lock.Close() })
-	must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
-
+	kerneltest.Have(t, "", pipeLimit)  // until the test ends
 	dir, err := os.MkdirTemp("", "cp") // short: a core_pattern has 127 bytes
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	h := &host{t: t, dir: dir, config: capture.DefaultConfig()}
+	t.Cleanup(func() { h.eventually("corepipe has ended", func() bool { return h.helper() == 0 }) })
 	h.config.Spool = filepath.Join(dir, "spool")
 	h.config.MinFreeBytes, h.config.MinFreeInodes = 0, 0
 	if configure != nil {
@@ -128,19 +150,8 @@ func newHost(t *testing.T, pipeLimit string, specifiers string, configure func(*
 	if specifiers == "" {
 		specifiers = capture.Specifiers
 	}
-	set(t, "core_pipe_limit", pipeLimit)
-	set(t, "core_pattern", "|"+filepath.Join(dir, corepipeName)+" "+specifiers)
+	kerneltest.Set(t, "kernel/core_pattern", "|"+filepath.Join(dir, corepipeName)+" "+specifiers)
 	return h
-}
-
-// set sets a setting of the kernel until the test ends.
-func set(t *testing.T, name, value string) {
-	t.Helper()
-	path := "/proc/sys/kernel/" + name
-	before, err := os.ReadFile(path)
-	must(t, err)
-	t.Cleanup(func() { must(t, os.WriteFile(path, before, 0)) })
-	must(t, os.WriteFile(path, []byte(value), 0))
 }
 
 // podCgroup makes a cgroup as a pod's container has it.
@@ -356,6 +367,62 @@ func TestACrashOfTheHostIsNotOurs(t *testing.T) {
 	v.crash()
 	v.wait()
 	h.eventually("corepipe has ended", func() bool { return h.helper() == 0 })
+	if u, err := h.spool.Usage(); err != nil || u.Entries != 0 {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+func TestACrashOfTheHostGoesToTheProgramThatWasThereBefore(t *testing.T) {
+	h := newHost(t, "16", "", func(c *capture.Config) {
+		dir := filepath.Dir(c.Spool)
+		c.Forward = "|" + filepath.Join(dir, handlerName) + " " + filepath.Join(dir, "core") + " %P %s %F a%%b"
+	})
+	program, err := os.ReadFile("/proc/self/exe")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(h.dir, handlerName), program, 0o700))
+	v := h.start("random 8", false)
+	v.crash()
+	v.wait()
+	var said []byte
+	h.eventually("the handler has run", func() bool {
+		said, err = os.ReadFile(filepath.Join(h.dir, "core.said"))
+		return err == nil
+	})
+	pid := v.cmd.Process.Pid
+	if want := fmt.Sprintf("%q / 0 %d", []string{filepath.Join(h.dir, "core"), strconv.Itoa(pid), "11", "3", "a%b"}, pid); string(said) != want {
+		t.Errorf("it was called with %s, want %s", said, want)
+	}
+	f, err := os.Open(filepath.Join(h.dir, "core"))
+	must(t, err)
+	defer f.Close()
+	head, err := corefile.ReadHeader(bufio.NewReader(f))
+	must(t, err)
+	if st, err := f.Stat(); err != nil || st.Size() != head.PromisedSize {
+		t.Errorf("%d bytes of %d came, %v", st.Size(), head.PromisedSize, err)
+	}
+	if u, err := h.spool.Usage(); err != nil || u.Entries != 0 {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+func TestAnOptedOutPodCanGoToTheFileThatWasThereBefore(t *testing.T) {
+	h := newHost(t, "16", "", func(c *capture.Config) {
+		c.AnswerTimeout, c.Deadline = capture.Duration(patience), capture.Duration(patience)
+		c.Forward = filepath.Join(filepath.Dir(c.Spool), "core.%P.%s")
+	})
+	j, _ := h.nodeHandler(capture.Verdict{Action: capture.Forward})
+	close(j.let)
+	v := h.start("random 8", true)
+	v.crash()
+	v.wait()
+	f, err := os.Open(filepath.Join(h.dir, fmt.Sprintf("core.%d.11", v.cmd.Process.Pid)))
+	must(t, err)
+	defer f.Close()
+	head, err := corefile.ReadHeader(bufio.NewReader(f))
+	must(t, err)
+	if st, err := f.Stat(); err != nil || st.Size() != head.PromisedSize {
+		t.Errorf("%d bytes of %d came, %v", st.Size(), head.PromisedSize, err)
+	}
 	if u, err := h.spool.Usage(); err != nil || u.Entries != 0 {
 		t.Errorf("%+v, %v", u, err)
 	}
