@@ -4,10 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PROGRAMS := apiserver nodehandler gc
+PROGRAMS := apiserver nodehandler gc corepipe
 BIN := $(CURDIR)/_output/bin
 VERSION ?= $(shell hack/version.sh)
-LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X main.version=$(VERSION)
 
 # One set of compiler flags for everything but the race detector: the checks, the programs and the integration
 # tests then share one build cache, and nothing is compiled twice.

@@ -65,6 +65,11 @@ var rules = []rule{
 		because:   "it runs on the host for every crash: it starts in milliseconds and stays small",
 	},
 	{
+		packages:  []string{"pkg/spool", "pkg/capture", "pkg/capture/notify", "pkg/capture/forward", "pkg/corefile"},
+		forbidden: []string{"k8s.io/...", "sigs.k8s.io/...", "github.com/aws/..."},
+		because:   "corepipe consists of them",
+	},
+	{
 		packages:  []string{"pkg/cgroup"},
 		forbidden: []string{"k8s.io/...", "sigs.k8s.io/...", "github.com/aws/...", "./..."},
 		allowed:   []string{"./pkg/cgroup"},
