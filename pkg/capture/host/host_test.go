@@ -21,6 +21,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if what := os.Getenv("COREDUMP_TEST_CONTAINER"); what != "" {
+		if err := contained(what, os.Getenv("COREDUMP_TEST_DIR")); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if base := os.Getenv("COREDUMP_TEST_HOST"); base != "" {
 		if err := install(machine(base), os.Getenv("COREDUMP_TEST_VERSION")); err != nil {
 			fmt.Println(err)
