@@ -11,9 +11,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"example.io/coredump/pkg/capture/rlimit"
+	"example.io/coredump/pkg/capture/thread"
 )
 
 // ErrNotWanted is returned where the kernel would have written no file either.
@@ -48,18 +50,10 @@ func (f File) Write(stream io.Reader) (int64, error) {
 	if f.Path == "" || f.Limit < pageSize || f.Dumpable == 0 || f.Dumpable == 2 && !filepath.IsAbs(f.Path) {
 		return 0, ErrNotWanted
 	}
-	type result struct {
-		n   int64
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread is changed for good and ends with the goroutine
-		n, err := f.write(stream)
-		done <- result{n, err}
-	}()
-	r := <-done
-	return r.n, r.err
+	var n int64
+	var err error
+	thread.Run(func() { n, err = f.write(stream) })
+	return n, err
 }
 
 func (f File) write(stream io.Reader) (int64, error) {
@@ -191,15 +185,17 @@ func openPlace(pid, dumpable int, hostRoot string) (*place, error) {
 	if err == nil {
 		p.cwd, err = unix.Openat(proc, "cwd", how, 0)
 	}
-	var limit unix.Rlimit
+	var limits []byte
 	if err == nil {
-		err = unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &limit)
+		limits, err = readAt(proc, "limits", rlimit.MaxFile)
 	}
 	if err != nil {
 		p.close()
 		return nil, err
 	}
-	p.fileSize = min(limit.Cur, math.MaxInt64)
+	if limit, ok := rlimit.Soft(limits, rlimit.FileSize); ok {
+		p.fileSize = min(limit, math.MaxInt64)
+	}
 	return p, nil
 }
 

@@ -27,13 +27,7 @@ type rights struct {
 
 // readRights reads those of the process whose directory in /proc is given.
 func readRights(proc int) (rights, error) {
-	fd, err := unix.Openat(proc, "status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return rights{}, err
-	}
-	f := os.NewFile(uintptr(fd), "status")
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxStatus))
+	b, err := readAt(proc, "status", maxStatus)
 	if err != nil {
 		return rights{}, err
 	}
@@ -49,6 +43,16 @@ func readRights(proc int) (rights, error) {
 		r.capabilities = 0 // they are good for nothing outside of its own user namespace
 	}
 	return r, nil
+}
+
+func readAt(dir int, name string, limit int64) ([]byte, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 // parseRights reads /proc/pid/status, see proc_pid_status(5). The name in it is escaped by the kernel, so a line is what it seems.

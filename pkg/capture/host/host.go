@@ -154,13 +154,14 @@ func (h *Host) state() (*state, error) {
 	return s, err
 }
 
-// read gives a setting without the newline that the kernel ends it with.
+// read gives a setting: the first line of what the kernel says.
 func (h *Host) read(k Knob) (string, error) {
 	b, err := os.ReadFile(filepath.Join(h.ProcSys, string(k)))
 	if err != nil {
 		return "", fmt.Errorf("read a setting of the host: %w", err)
 	}
-	return strings.TrimSuffix(string(b), "\n"), nil
+	line, _, _ := strings.Cut(string(b), "\n")
+	return line, nil
 }
 
 // write writes settings in order and reads each back. before is what to go back to where the kernel took something else.
@@ -189,7 +190,7 @@ func (h *Host) write(writes []write, before Values) (Values, error) {
 func (h *Host) set(k Knob, value string) error {
 	name := filepath.Join(h.ProcSys, string(k))
 	write := func() error {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			return fmt.Errorf("open a setting of the host: %w", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -16,12 +18,12 @@ import (
 // Where /proc/sys/kernel/core_modes is there, it tells. Writing a pattern and reading it back tells nothing: older kernels take @@/path for a relative
 // file name, and 6.16.8 and 6.17 take what they cannot use. So without it the release decides, and a pattern that is refused is told by Apply.
 func (h *Host) TakesSockets() (bool, error) {
-	modes, err := h.read("kernel/core_modes")
+	modes, err := os.ReadFile(filepath.Join(h.ProcSys, "kernel/core_modes"))
 	if err == nil {
-		return slices.Contains(strings.Fields(modes), "socket"), nil
+		return slices.Contains(strings.Fields(string(modes)), "socket"), nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+		return false, fmt.Errorf("read what the kernel can do with dumps: %w", err)
 	}
 	release, err := h.read("kernel/osrelease")
 	if err != nil {

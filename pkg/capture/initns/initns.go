@@ -10,9 +10,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"example.io/coredump/pkg/capture/thread"
 )
 
 // Dir is where the initial namespaces are seen with hostPID: true: those of process 1, or of 2 where that is the kernel's kthreadd and 1 lets nobody look.
@@ -41,18 +42,13 @@ func Do(dir string, f func() error) error { return do(dir, false, f) }
 // DoAll is Do with the network, UTS, IPC and cgroup namespaces joined as well, each where that is allowed.
 func DoAll(dir string, f func() error) error { return do(dir, true, f) }
 
-func do(dir string, all bool, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread is changed for good, so the runtime ends it with this goroutine.
-		runtime.LockOSThread()
-		if err := join(dir, all); err != nil {
-			done <- err
-			return
+func do(dir string, all bool, f func() error) (err error) {
+	thread.Run(func() {
+		if err = join(dir, all); err == nil {
+			err = f()
 		}
-		done <- f()
-	}()
-	return <-done
+	})
+	return err
 }
 
 func join(dir string, all bool) error {

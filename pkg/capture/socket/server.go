@@ -10,10 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.io/coredump/pkg/capture/rlimit"
 )
 
 // Refusal says in a word why a connection did not get as far as the handler. It is the value of a metric's label.
@@ -134,8 +137,8 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn, handlers chan st
 // admit waits for a handler that is free.
 func (s *Server) admit(ctx context.Context, crash *Crash, handlers chan struct{}) (Refusal, error) {
 	// The kernel does so for programs (fs/coredump.c), but not for sockets. It ends the circle of a handler whose crash would be handled by itself.
-	var limit unix.Rlimit
-	if err := unix.Prlimit(crash.PID, unix.RLIMIT_CORE, nil, &limit); err == nil && limit.Cur == 1 {
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", crash.PID))
+	if limit, ok := rlimit.Soft(limits, rlimit.Core); err == nil && ok && limit == 1 {
 		return RefusedLimit, errors.New("RLIMIT_CORE of the process is 1")
 	}
 	timer := time.NewTimer(s.WaitTimeout)
