@@ -28,7 +28,7 @@ help: ## Show this text.
 .PHONY: build
 build: ## Build the programs, static, into _output/bin.
 	@mkdir -p $(BIN)
-	go build -ldflags '$(LDFLAGS)' -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+	go build -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
 
 .PHONY: demo
 demo: build ## Show the whole way on real parts, until Ctrl-C. DEMO_EXIT=1: end after having shown it.
