@@ -41,7 +41,9 @@ func TestASummarySaysTheCrashInASentence(t *testing.T) {
 		{func(f *corefile.Facts) {
 			*f = corefile.Facts{Class: f.Class, Signal: 6, Code: -6, HasCode: true, Meaning: "sent by tkill", Executable: "/app/a\x1b[2J\n", Frames: []corefile.Place{{Address: 1, Module: "/lib/c", Offset: 2}, {Module: "/app/a\x1b[2J\n", Offset: 3}}}
 		}, `SIGABRT (sent by tkill) in /lib/c+0x2, called from /app/a\x1b[2J\n+0x3`},
-		{func(f *corefile.Facts) { f.Signal, f.Meaning, f.Code, f.HasAddress, f.Frames, f.Threads = 66, "", 77, false, nil, 0 }, "signal 66 (code 77)"},
+		{func(f *corefile.Facts) {
+			f.Signal, f.Meaning, f.Code, f.HasAddress, f.Frames, f.Threads = 66, "", 77, false, nil, 0
+		}, "signal 66 (code 77)"},
 		{func(f *corefile.Facts) { f.Signal = 0 }, ""},
 	} {
 		f := facts()
