@@ -23,6 +23,7 @@ const (
 // Facts are what a core says of a crash. Whatever is not known is zero. Texts are as they are in the core: the process controls them.
 type Facts struct {
 	Class   elf.Class
+	Data    elf.Data
 	Machine elf.Machine
 	// PromisedSize is the length in bytes that the headers promise.
 	PromisedSize int64
@@ -79,12 +80,12 @@ type Module struct {
 
 // Facts tells what is known so far; it is complete after the last byte. The caller owns what it gets.
 func (p *Parser) Facts() Facts {
-	if p.order == nil { // no program headers
+	if !p.headers.inTable() {
 		return Facts{}
 	}
 	pr, h := &p.process, p.headers.h
 	f := Facts{
-		Class: h.Class, Machine: h.Machine, PromisedSize: p.promised,
+		Class: h.Class, Data: h.Data, Machine: h.Machine, PromisedSize: p.promised,
 		Signal: pr.signal, Code: pr.code, HasCode: pr.hasCode,
 		PID: pr.pid, TID: pr.crashed, Comm: pr.comm,
 	}

@@ -24,6 +24,8 @@ const (
 // say nearly everything; of the memory behind them it takes the first page of each mapped file (build ids) and the
 // stack of the crashing thread.
 //
+// Of a core that gdb wrote, which has its notes last, there are no build ids and but one frame.
+//
 // It knows the notes of 64-bit cores of amd64 and arm64. Of others it tells what the headers say.
 type Parser struct {
 	// What is done with the next bytes: skip are passed over, then need are gathered in buf and given to next. A next of nil

@@ -24,8 +24,8 @@ const MaxRecordSize = 1 << 20
 // uidSpace is the name space of the UIDs of CoreDumps (RFC 9562, version 5): a UID follows from the key.
 var uidSpace = uuid.MustParse("6f0a5bd0-5f0c-4d5a-9d5e-3f6d7c1b2a90")
 
-// maxSize bounds the sizes in a record, in bytes: beyond what any store takes, and such that sums do not overflow.
-const maxSize = 1 << 50
+// MaxSize bounds the sizes in a record, in bytes: beyond what any store takes, and such that sums do not overflow.
+const MaxSize = 1 << 50
 
 // EncodeRecord gives the JSON that lies in the bucket. It fills in what follows from the key (kind and metadata but for the
 // labels) and reduces all texts to printable ASCII of bounded length. The record must be complete otherwise.
@@ -78,6 +78,7 @@ func identify(k Key, d *v1alpha1.CoreDump) {
 	if d.Spec.Process.Time.IsZero() {
 		d.Spec.Process.Time = d.CreationTimestamp
 	}
+	cutLists(d.Status.Summary)
 	for _, text := range texts(d) {
 		*text = printable(*text)
 	}
@@ -99,7 +100,7 @@ func checkRecord(k Key, d *v1alpha1.CoreDump) error {
 	case !k.Unknown() && d.Spec.Capture.Identity == v1alpha1.IdentityUnknown:
 		return fmt.Errorf("record has identity %q: must be so below %s alone", d.Spec.Capture.Identity, UnknownNamespace)
 	case !validSize(d.Status.Size) || !validSize(d.Status.StoredSize) || !validSize(d.Status.PromisedSize):
-		return fmt.Errorf("record has sizes %d, %d, %d: must be from 0 to %d", d.Status.Size, d.Status.StoredSize, d.Status.PromisedSize, int64(maxSize))
+		return fmt.Errorf("record has sizes %d, %d, %d: must be from 0 to %d", d.Status.Size, d.Status.StoredSize, d.Status.PromisedSize, int64(MaxSize))
 	case !Codec(d.Status.Codec).valid():
 		return fmt.Errorf("record has codec %.20q: must be %q, %q or none", d.Status.Codec, CodecZstd, CodecGzip)
 	case !validSHA256(d.Status.SHA256):
@@ -113,4 +114,4 @@ func validSHA256(s string) bool {
 	return err == nil && len(sum) == sha256.Size && s == hex.EncodeToString(sum)
 }
 
-func validSize(n int64) bool { return 0 <= n && n <= maxSize }
+func validSize(n int64) bool { return 0 <= n && n <= MaxSize }

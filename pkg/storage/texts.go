@@ -53,6 +53,16 @@ func frameTexts(f *v1alpha1.CrashFrame) []*string {
 	return []*string{&f.Address, &f.Module, &f.Offset, &f.BuildID}
 }
 
+// cutLists leaves out what is too much of a summary.
+func cutLists(s *v1alpha1.CrashSummary) {
+	if s == nil {
+		return
+	}
+	s.Frames = s.Frames[:min(len(s.Frames), v1alpha1.MaxFrames)]
+	s.Others = s.Others[:min(len(s.Others), v1alpha1.MaxOtherThreads)]
+	s.Modules = s.Modules[:min(len(s.Modules), v1alpha1.MaxModules)]
+}
+
 // printable gives s unchanged if it is printable ASCII and not too long. Otherwise the bytes that are not are escaped as in Go
 // strings, and the end is cut. What it returns it returns unchanged again.
 func printable(s string) string {

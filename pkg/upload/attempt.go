@@ -4,6 +4,7 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/corefile"
+	"example.io/coredump/pkg/crash"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -127,10 +130,25 @@ func complete(o *Opened, b *body, obj storage.Object) (*v1alpha1.CoreDump, error
 	st.Size, st.StoredSize = b.core.size, obj.Size
 	st.Codec, st.Checksum, st.SHA256 = string(b.codec), obj.Checksum, b.core.sha256()
 	st.UploadTime = &now
+	describe(o.Record, b.core.facts.Facts())
 	if st.Size < st.PromisedSize {
-		st.Truncated, st.TruncatedReason = true, "The file is shorter than its own ELF header promises."
+		st.Truncated = true
+		st.TruncatedReason = cmp.Or(st.TruncatedReason, "The file is shorter than its own ELF header promises.")
 	}
 	return o.Record, nil
+}
+
+// describe fills in what the core itself says. Where the source of the dump knew something, that stays.
+func describe(d *v1alpha1.CoreDump, f corefile.Facts) {
+	st, p := &d.Status, &d.Spec.Process
+	st.Summary = crash.Summary(f)
+	st.PromisedSize = min(cmp.Or(st.PromisedSize, f.PromisedSize), storage.MaxSize) // a forged header may promise anything
+	p.Executable = cmp.Or(p.Executable, f.Executable)
+	p.Comm = cmp.Or(p.Comm, f.Comm)
+	p.PID = cmp.Or(p.PID, f.PID)
+	if p.Signal == 0 && f.Signal > 0 {
+		p.Signal, p.SignalName = f.Signal, corefile.SignalName(int(f.Signal))
+	}
 }
 
 func (a *attempt) setAside(ctx context.Context, o *Opened, bad *badFile) error {

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 
+	"example.io/coredump/pkg/corefile"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -28,7 +29,7 @@ func (e *badFile) Error() string { return e.err.Error() }
 var errAbandoned = errors.New("abandoned")
 
 // body reads a dump once, from front to back, and gives the bytes to be stored, while it takes the sum and the size of
-// the core in them. A file that is compressed already is stored as it is and decompressed on the side. A goroutine
+// the core in them, and what it says of the crash. A file that is compressed already is stored as it is and decompressed on the side. A goroutine
 // reads the file; close ends it.
 type body struct {
 	codec storage.Codec // of what is stored
@@ -45,7 +46,7 @@ type body struct {
 // newBody begins to read o. It calls moved whenever bytes pass.
 func (p *Pool) newBody(o *Opened, moved func()) *body {
 	out, in := io.Pipe()
-	b := &body{codec: o.Codec, limit: o.Size, out: out, core: summer{sum: sha256.New()}, done: make(chan struct{})}
+	b := &body{codec: o.Codec, limit: o.Size, out: out, core: newSummer(), done: make(chan struct{})}
 	pass := func(file io.Reader) error { return b.asItIs(in, file, p.opts.MaxSize) }
 	if o.Codec == storage.CodecNone {
 		b.codec = p.opts.Codec
@@ -124,14 +125,18 @@ func (b *body) close() error {
 	return b.err
 }
 
-// summer takes sum and size of what is written to it.
+// summer takes sum and size of the core that is written to it, and reads the facts in it.
 type summer struct {
-	size int64
-	sum  hash.Hash
+	size  int64
+	sum   hash.Hash
+	facts *corefile.Parser
 }
+
+func newSummer() summer { return summer{sum: sha256.New(), facts: corefile.NewParser()} }
 
 func (s *summer) Write(p []byte) (int, error) {
 	s.size += int64(len(p))
+	_, _ = s.facts.Write(p) // never fails: a core that it does not understand is stored as any other
 	return s.sum.Write(p)
 }
 

@@ -8,10 +8,13 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +43,7 @@ type fakeDump struct {
 	promised int64
 	openErr  error
 	context  func(context.Context) ([]bundle.File, error)
+	process  v1alpha1.Process
 
 	mu        sync.Mutex
 	changed   bool // as seen by Unchanged and Remove
@@ -61,6 +65,7 @@ func (d *fakeDump) Open() (*Opened, error) {
 	crash := time.Unix(1_700_000_000, 0)
 	rec := &v1alpha1.CoreDump{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}}
 	rec.Spec.PodName, rec.Spec.ContainerName = d.pod, "c"
+	rec.Spec.Process = d.process
 	rec.Spec.Process.Time = metav1.NewTime(crash)
 	rec.Status.PromisedSize = d.promised
 	return &Opened{Record: rec, ID: storage.NewID(crash, d.pod), Codec: d.codec, Size: int64(len(d.data)), File: &fakeFile{Reader: bytes.NewReader(d.data), d: d}, Context: d.context}, nil
@@ -252,6 +257,55 @@ func TestEveryKindOfDumpIsStoredWithItsSum(t *testing.T) {
 				t.Errorf("%s as %q: %+v", d.pod, codec, st)
 			}
 		}
+	}
+}
+
+func TestARecordSaysWhatTheCoreSaysOfTheCrash(t *testing.T) {
+	core := corefiletest.Build(corefiletest.Process{
+		Machine: elf.EM_X86_64, Signal: 11, Code: 1, Address: 8, PID: 7, Comm: "server", Phdr: 0x400040,
+		Threads: []corefiletest.Thread{{TID: 9, PC: 0x401f2c}, {TID: 7}},
+		Mappings: []corefiletest.Mapping{
+			{Start: 0x400000, Size: 0x1000, Path: "/app/server", Bytes: corefiletest.FilePage(elf.EM_X86_64, bytes.Repeat([]byte{0x93}, 20), false)},
+			{Start: 0x401000, Size: 0x1000, Path: "/app/server", Offset: 0x1000, Exec: true},
+		},
+	})
+	r := start(t, nil, nobody{})
+	dumps := []*fakeDump{
+		{pod: "plain", data: core},
+		{pod: "gz", data: gz(core), codec: storage.CodecGzip},
+		{pod: "zst", data: zst(core), codec: storage.CodecZstd},
+		{pod: "known", data: core, process: v1alpha1.Process{Executable: "a", Comm: "b", PID: 1, Signal: 6, SignalName: "SIGABRT"}},
+	}
+	for _, d := range dumps {
+		r.Offer(d)
+	}
+	eventually(t, "all are done with", r.empty)
+	for pod, rec := range r.stored(t) {
+		p, s := rec.Spec.Process, rec.Status.Summary
+		p.Time = metav1.Time{}
+		want := v1alpha1.Process{Executable: "/app/server", Comm: "server", PID: 7, Signal: 11, SignalName: "SIGSEGV"}
+		if pod == "known" {
+			want = dumps[3].process
+		}
+		if p != want || rec.Status.PromisedSize != int64(len(core)) || rec.Status.Truncated ||
+			s == nil || s.Text != "SIGSEGV (address not mapped) at 0x8 in /app/server+0x1f2c (build-id 93939393...), thread 2 of 2" || s.Signature == "" {
+			t.Errorf("%s: %+v, %+v, %+v", pod, p, rec.Status, s)
+		}
+	}
+}
+
+func TestACoreThatMakesNoSenseIsUploadedAllTheSame(t *testing.T) {
+	evil := corefiletest.Core(5000, 1)
+	binary.LittleEndian.PutUint64(evil[64+56+32:], math.MaxUint64) // promises 16 EiB
+	binary.LittleEndian.PutUint32(evil[64+2*56+4:], math.MaxUint32)
+	r := start(t, nil, nobody{})
+	for pod, data := range map[string][]byte{"evil": evil, "none": bytes.Repeat([]byte("no core "), 1000)} {
+		r.Offer(&fakeDump{pod: pod, data: data})
+	}
+	eventually(t, "all are done with", r.empty)
+	got := r.stored(t)
+	if len(got) != 2 || !got["evil"].Status.Truncated || got["none"].Status.Summary != nil || got["none"].Status.Truncated {
+		t.Errorf("%+v", got)
 	}
 }
 

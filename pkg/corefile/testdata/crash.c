@@ -8,7 +8,7 @@
 static volatile int zero, one = 1;
 
 __attribute__((noinline)) static void null_write(volatile int *p) { p[2] = 1; }
-__attribute__((noinline)) static void other_write(volatile int *p) { p[2] = 1; }
+__attribute__((noinline)) static void other_write(volatile int *p) { p[3] = 2; }
 __attribute__((noinline)) static int divide(int n) { return n * one / zero; }
 __attribute__((noinline)) static int run_over(int n) {
 	volatile char b[4096];

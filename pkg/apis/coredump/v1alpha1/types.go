@@ -207,6 +207,13 @@ type ContextFile struct {
 	Size int64 `json:"size"`
 }
 
+// Bounds of the lists in a CrashSummary.
+const (
+	MaxFrames       = 8
+	MaxOtherThreads = 16
+	MaxModules      = 32
+)
+
 // CrashSummary says what can be read from a core without a debugger.
 type CrashSummary struct {
 	// text is the crash in a sentence, for example SIGSEGV (address not mapped) at 0x8 in /app/server+0x1f2c.
