@@ -18,22 +18,22 @@ import (
 	"example.io/coredump/pkg/upload"
 )
 
-// asideDir is where files go that are kept but not uploaded. It also carries the lock.
-const asideDir = ".aside"
+// AsideDir is the directory, in the watched one, where files go that are kept but not uploaded. It also carries the lock.
+const AsideDir = ".aside"
 
 // SpoolDir is the directory for dumps that the kernel delivers, see package spool. Watchers leave it alone.
 const SpoolDir = ".spool"
 
 // reserved tells whether a name in the watched directory is ours and not looked into. No namespace can be called so.
-func reserved(name string) bool { return name == asideDir || name == SpoolDir }
+func reserved(name string) bool { return name == AsideDir || name == SpoolDir }
 
 // openAside makes the directory for what is set aside, or takes the one that is there if nobody but us can use it.
 func (r *Root) openAside() (*os.File, error) {
-	name := r.path + "/" + asideDir
-	if err := unix.Mkdirat(int(r.dir.Fd()), asideDir, 0o700); err != nil && err != unix.EEXIST {
+	name := r.path + "/" + AsideDir
+	if err := unix.Mkdirat(int(r.dir.Fd()), AsideDir, 0o700); err != nil && err != unix.EEXIST {
 		return nil, fmt.Errorf("make %q: %w", name, err)
 	}
-	dir, err := r.openDir(asideDir)
+	dir, err := r.openDir(AsideDir)
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", name, err)
 	}
@@ -78,12 +78,12 @@ func (r *Root) Lock(ctx context.Context) error {
 func (r *Root) tryLease() (bool, error) {
 	aside, name := int(r.aside.Fd()), "lease-"+uuid.NewString()
 	if err := writeFile(aside, name, nil); err != nil {
-		return false, fmt.Errorf("write to %q: %w", r.path+"/"+asideDir, err)
+		return false, fmt.Errorf("write to %q: %w", r.path+"/"+AsideDir, err)
 	}
 	defer func() { _ = unix.Unlinkat(aside, name, 0) }()
 	fd, err := openat(aside, name, unix.O_RDONLY)
 	if err != nil {
-		return false, fmt.Errorf("read from %q: %w", r.path+"/"+asideDir, err)
+		return false, fmt.Errorf("read from %q: %w", r.path+"/"+AsideDir, err)
 	}
 	defer unix.Close(fd)
 	return leased(fd) == writerNone, nil

@@ -247,7 +247,7 @@ func TestTheAsideDirectoryMustBeOurs(t *testing.T) {
 		"a file":         func(name string) error { return os.WriteFile(name, nil, 0o600) },
 	} {
 		dir := t.TempDir()
-		must(t, make(filepath.Join(dir, asideDir)))
+		must(t, make(filepath.Join(dir, AsideDir)))
 		if r, err := OpenRoot(dir); err == nil {
 			r.Close()
 			t.Errorf("%s: accepted", what)

@@ -213,7 +213,7 @@ func TestHostileFilesStayWhereTheyAre(t *testing.T) {
 	})
 	w.idle(t)
 	w.stop()
-	after := slices.DeleteFunc(names(t, dir), func(name string) bool { return strings.HasSuffix(name, asideDir) })
+	after := slices.DeleteFunc(names(t, dir), func(name string) bool { return strings.HasSuffix(name, AsideDir) })
 	if len(w.paths()) != 0 || !slices.Equal(before, after) {
 		t.Errorf("offered %q; there were %q, there are %q", w.paths(), before, after)
 	}

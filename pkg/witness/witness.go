@@ -39,8 +39,8 @@ type Locator interface {
 
 // Teller is told what people should know. It must not block.
 type Teller interface {
-	// Judged is told of every verdict, and how long it took.
-	Judged(ctx context.Context, who identity.Who, d *judge.Decision, took time.Duration)
+	// Judged is told of every verdict in a mode (pipe, socket), and how long it took.
+	Judged(ctx context.Context, mode string, who identity.Who, d *judge.Decision, took time.Duration)
 	// Copied is told how the copy that a pod wants went: where it is, or what was wrong.
 	Copied(ctx context.Context, who identity.Who, path string, err error)
 }
@@ -103,8 +103,8 @@ func (w *Witness) Judge(ctx context.Context, crash *notify.Crash) capture.Verdic
 		klog.FromContext(ctx).V(2).Info("It is not known yet whose a dump is", "entry", crash.Entry, "err", err)
 	}
 	a := &attendance{crash: crash, who: who, prepared: make(chan struct{}), collected: make(chan struct{})}
-	a.decision = w.opts.Judge.Judge(subject(who))
-	w.opts.Teller.Judged(ctx, who, a.decision, time.Since(start))
+	a.decision = w.opts.Judge.Judge(Subject(who))
+	w.opts.Teller.Judged(ctx, crash.Meta.Mode, who, a.decision, time.Since(start))
 	if a.decision.Verdict.Action != capture.Keep {
 		return a.decision.Verdict
 	}
@@ -173,8 +173,8 @@ func (w *Witness) locate(ctx context.Context, m *spool.Meta) (identity.Who, erro
 	return w.opts.Locator.Locate(ctx, id, time.Unix(0, m.CrashTime))
 }
 
-// subject is who is judged. Names that nobody vouches for are none.
-func subject(who identity.Who) judge.Subject {
+// Subject is who is judged. Names that nobody vouches for are none.
+func Subject(who identity.Who) judge.Subject {
 	if !who.Verified {
 		return judge.Subject{}
 	}

@@ -16,9 +16,14 @@ import (
 	"k8s.io/component-base/version/verflag"
 )
 
-const long = `nodehandler watches DIRECTORY for core files, finds out whose they are, and uploads them to the object
-store. A file is deleted only after the store has confirmed it. What fails is tried again for as long as it
-takes; what is there when the program starts is uploaded too.
+const long = `nodehandler takes the core dumps of a node, finds out whose they are, and uploads them to the object store. What is
+on the node is deleted only after the store has confirmed it. What fails is tried again for as long as it takes; what
+is there when the program starts is uploaded too.
+
+With --capture=pipe (the default) it puts a small program, corepipe, on the host and has the kernel give it every dump;
+it writes them to DIRECTORY/.spool, also while nodehandler is down. With --capture=socket the kernel gives them to
+nodehandler. Both change the host's core_pattern, and "nodehandler uninstall" gives that back. With --capture=file, and
+beside the others, core files are taken that somebody else writes into DIRECTORY:
 
 A core is <namespace>/<pod>/<container>/.../<name> below DIRECTORY, the name as --core-name-template
 says, or lies in DIRECTORY itself with the defaults for what is missing; .gz and .zst are taken as they are.
@@ -66,5 +71,6 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		cmd.Flags().AddFlagSet(fs)
 	}
 	cliflag.SetUsageAndHelpFunc(cmd, flags, columns)
+	cmd.AddCommand(newUninstall())
 	return cmd
 }

@@ -26,6 +26,7 @@ import (
 	"k8s.io/component-base/cli"
 
 	"example.io/coredump/pkg/corefile/corefiletest"
+	"example.io/coredump/pkg/dumpdir"
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/buckets"
 )
@@ -58,7 +59,7 @@ func spawn(t *testing.T, env []string, args ...string) *handler {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	h := &handler{cmd: exec.Command(exe, append([]string{"--kubernetes=off", "--listen-address=", "--core-name-template=core.%p", "--node-name=n1"}, args...)...), done: make(chan struct{})}
+	h := &handler{cmd: exec.Command(exe, append([]string{"--capture=file", "--kubernetes=off", "--listen-address=", "--core-name-template=core.%p", "--node-name=n1"}, args...)...), done: make(chan struct{})}
 	h.cmd.Env = append(append(os.Environ(), asNodeHandler+"=1", "COREDUMP_STORE="), env...)
 	h.cmd.Stdout, h.cmd.Stderr = &h.output, &h.output
 	must(t, h.cmd.Start())
@@ -157,10 +158,15 @@ func (d *dumps) drop(t *testing.T, n, size int) {
 func (d *dumps) left(t *testing.T) (files []string) {
 	t.Helper()
 	must(t, filepath.WalkDir(d.dir, func(name string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
+		switch {
+		case err != nil:
+			return err
+		case e.Name() == dumpdir.SpoolDir:
+			return fs.SkipDir
+		case !e.IsDir():
 			files = append(files, name)
 		}
-		return err
+		return nil
 	}))
 	return files
 }

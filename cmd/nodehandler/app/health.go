@@ -14,6 +14,7 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
 
+	"example.io/coredump/pkg/capture/socket"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -27,7 +28,19 @@ var storeReachable = metrics.NewGauge(&metrics.GaugeOpts{
 	Help: "1 if the store answered when it was asked last, 0 if not.",
 })
 
-var registerMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(storeReachable) })
+var registerMetrics = sync.OnceFunc(func() {
+	legacyregistry.MustRegister(storeReachable, capturing, socketRefused)
+	for _, why := range socket.Refusals {
+		socketRefused.WithLabelValues(string(why))
+	}
+})
+
+// scanner is a source of dumps, as far as its health goes.
+type scanner interface {
+	// Scanned tells whether everything that was there at the start has been seen.
+	Scanned() bool
+	Alive() error
+}
 
 // health answers the probes.
 //
@@ -36,11 +49,8 @@ var registerMetrics = sync.OnceFunc(func() { legacyregistry.MustRegister(storeRe
 //   - Ready: started, the pods of the node are known, the store answered when it was asked last, and the program is not about to
 //     stop. No traffic depends on it: it shows in kubectl, and it holds up a roll-out that would break every node.
 type health struct {
-	store   storage.Bucket
-	watcher interface {
-		Scanned() bool
-		Alive() error
-	}
+	store    storage.Bucket
+	sources  []scanner
 	pool     interface{ Alive() error }
 	synced   func() bool
 	stopping <-chan struct{}
@@ -51,14 +61,20 @@ type health struct {
 }
 
 func (h *health) started() error {
-	if !h.watcher.Scanned() {
-		return errors.New("the directory has not been gone through yet, or another node handler has it")
+	for _, s := range h.sources {
+		if !s.Scanned() {
+			return errors.New("the directory has not been gone through yet, or another node handler has it")
+		}
 	}
 	return nil
 }
 
 func (h *health) live() error {
-	return errors.Join(h.watcher.Alive(), h.pool.Alive())
+	err := h.pool.Alive()
+	for _, s := range h.sources {
+		err = errors.Join(err, s.Alive())
+	}
+	return err
 }
 
 func (h *health) ready() error {

@@ -31,7 +31,7 @@ func TestTheProbesSayWhatTheyMean(t *testing.T) {
 	bucket := &storagetest.Faulty{Bucket: dir, Before: func(storagetest.Op, string) error { return storeErr }}
 	watcher, pool := &fakeWatcher{}, &fakeWatcher{}
 	synced, stopping := false, make(chan struct{})
-	h := &health{store: bucket, watcher: watcher, pool: pool, synced: func() bool { return synced }, stopping: stopping}
+	h := &health{store: bucket, sources: []scanner{watcher}, pool: pool, synced: func() bool { return synced }, stopping: stopping}
 	server := httptest.NewServer(h.handler())
 	defer server.Close()
 	expect := func(when, startup, live, ready string) {

@@ -41,6 +41,7 @@ type kernelOptions struct {
 	deadline, stall, answer     time.Duration
 	maxCaptures                 int
 	perHour, perSite            int
+	perNamespace                int
 
 	captureDefault, optedOut string
 	namespaceWins            bool
@@ -58,7 +59,7 @@ func newKernelOptions() kernelOptions {
 		pipeLimit: 16, suidDumpable: "keep", heal: 10 * time.Second,
 		cutSize: "64Mi", spoolSize: "64Gi", minFree: "10%", minFreeInodes: 10_000,
 		deadline: 10 * time.Minute, stall: time.Minute, answer: 500 * time.Millisecond,
-		maxCaptures: 8, perHour: 10, perSite: 3,
+		maxCaptures: 8, perHour: 10, perSite: 3, perNamespace: 100,
 		captureDefault: enabled, optedOut: drop,
 		logDir: "/var/log/pods", logLines: 500, events: true,
 	}
@@ -89,6 +90,8 @@ func (o *kernelOptions) flags(nfs *cliflag.NamedFlagSets) {
 	fs.IntVar(&o.maxCaptures, "max-captures", o.maxCaptures, "How many dumps are taken at the same time.")
 	fs.IntVar(&o.perHour, "max-per-hour", o.perHour, "How many dumps of a workload (the pods of one controller) are kept each hour; the others are counted.")
 	fs.IntVar(&o.perSite, "max-per-site-per-hour", o.perSite, "How many of them from the same place in the program.")
+
+	fs.IntVar(&o.perNamespace, "max-per-namespace-per-hour", o.perNamespace, "How many dumps of a namespace are kept each hour, whatever its pods are called; 0: any number.")
 
 	fs = nfs.FlagSet("consent")
 	fs.StringVar(&o.captureDefault, "capture-default", o.captureDefault, "Whether dumps are taken of pods that say nothing: enabled or disabled. The label coredump.example.io/capture of a namespace and the annotation of a pod say enabled or disabled.")
@@ -143,7 +146,8 @@ func (o *kernelOptions) validate(add func(format string, args ...any)) (l limits
 		value, from, to int
 	}{
 		{"--core-pipe-limit", o.pipeLimit, 1, 1024}, {"--max-captures", o.maxCaptures, 1, 1024}, {"--max-per-hour", o.perHour, 1, 1_000_000},
-		{"--max-per-site-per-hour", o.perSite, 1, 1_000_000}, {"--min-free-inodes", o.minFreeInodes, 0, 1 << 30}, {"--log-lines", o.logLines, 0, 100_000},
+		{"--max-per-site-per-hour", o.perSite, 1, 1_000_000}, {"--max-per-namespace-per-hour", o.perNamespace, 0, 1_000_000},
+		{"--min-free-inodes", o.minFreeInodes, 0, 1 << 30}, {"--log-lines", o.logLines, 0, 100_000},
 	} {
 		if n.value < n.from || n.value > n.to {
 			add("%s %d: must be from %d to %d", n.flag, n.value, n.from, n.to)

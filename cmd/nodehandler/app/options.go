@@ -37,6 +37,8 @@ type options struct {
 	nodeName, clusterName  string
 	kubernetes, kubeconfig string
 
+	kernel kernelOptions
+
 	listen, checkFile string
 	logs              *logsapi.LoggingConfiguration
 }
@@ -54,6 +56,7 @@ func newOptions() *options {
 		workers: 4, compression: "zstd", compressionWorkers: 2, maxBackoff: time.Minute, grace: 25 * time.Second,
 		template: "core-%e-%t-%p-%s", settle: 10 * time.Second, rescan: 2 * time.Minute, maxSize: "512Gi",
 		nodeName: os.Getenv("NODE_NAME"), clusterName: os.Getenv("CLUSTER_NAME"), kubernetes: kubernetesAuto,
+		kernel: newKernelOptions(),
 		listen: "127.0.0.1:8081",
 		logs:   logsapi.NewLoggingConfiguration(),
 	}
@@ -77,7 +80,9 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 	fs.DurationVar(&o.settle, "settle", o.settle, "How long a core must be unchanged that is shorter than its ELF header promises, or compressed. "+
 		"Six times that where it cannot be told whether somebody has it open for writing (no CAP_LEASE, NFS), and an hour where somebody has.")
 	fs.DurationVar(&o.rescan, "rescan-interval", o.rescan, "How often the whole directory is gone through, for what no event told.")
-	fs.StringVar(&o.maxSize, "max-size", o.maxSize, "Length of the largest core that is uploaded, holes and compressed zeros counted, such as 512Gi. Larger ones are set aside.")
+	fs.StringVar(&o.maxSize, "max-size", o.maxSize, "Length of the largest core that is uploaded, holes and compressed zeros counted, such as 512Gi. Of larger ones that the kernel delivers the beginning is kept (--cut-size); larger files are set aside.")
+
+	o.kernel.flags(&nfs)
 
 	fs = nfs.FlagSet("identity")
 	fs.StringVar(&o.nodeName, "node-name", o.nodeName, "Name of this node (environment: NODE_NAME). Empty, without Kubernetes: the host name.")
@@ -104,6 +109,7 @@ type config struct {
 	template *dumpdir.Template
 	codec    storage.Codec
 	maxSize  int64
+	limits   limits
 }
 
 // validate reports all problems at once.
@@ -162,6 +168,7 @@ func (o *options) validate(args []string) (*config, error) {
 			add("%s %q: must be %s", n.flag, n.value, n.allowed)
 		}
 	}
+	c.limits = o.kernel.validate(add)
 	switch o.kubernetes {
 	case kubernetesAuto, kubernetesRequired:
 	case kubernetesOff:

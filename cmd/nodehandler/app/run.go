@@ -10,12 +10,16 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"k8s.io/client-go/tools/events"
 	componentversion "k8s.io/component-base/version"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"example.io/coredump/pkg/dumpdir"
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/buckets"
+	"example.io/coredump/pkg/tell"
 	"example.io/coredump/pkg/upload"
 )
 
@@ -32,7 +36,11 @@ func (c *config) run(ctx context.Context) error {
 	}
 	dumpdir.RegisterMetrics()
 	upload.RegisterMetrics()
+	tell.RegisterMetrics()
 	registerMetrics()
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil { // the credentials of the store are in its memory
+		return fmt.Errorf("make sure that no dump is made of this program: %w", err)
+	}
 	bucket, err := buckets.Open(ctx, c.store)
 	if err != nil {
 		return fmt.Errorf("--store: %w", err)
@@ -54,13 +62,36 @@ func (c *config) run(ctx context.Context) error {
 	pool := upload.New(storage.NewDumps(bucket), who, upload.Options{
 		Workers: c.workers, Codec: c.codec, CompressionWorkers: c.compressionWorkers, MaxSize: c.maxSize, MaxBackoff: c.maxBackoff, Grace: c.grace,
 	})
-	klog.FromContext(ctx).Info("Starting", "version", version(), "directory", c.dir, "node", who.place.NodeName, "cluster", who.place.ClusterName)
-	h := &health{store: bucket, watcher: watcher, pool: pool, synced: who.synced, stopping: ctx.Done()}
-	return c.loops(ctx, root, h, who, pool, watcher)
+	teller, stop, err := c.teller(ctx, who)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	k, err := c.newKernel(ctx, who, teller)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	klog.FromContext(ctx).Info("Starting", "version", version(), "capture", c.kernel.capture, "directory", c.dir, "node", who.place.NodeName, "cluster", who.place.ClusterName)
+	h := &health{store: bucket, sources: []scanner{watcher, k.source}, pool: pool, synced: who.synced, stopping: ctx.Done()}
+	return c.loops(ctx, root, h, who, pool, k, watcher, k.source)
+}
+
+// teller makes who tells of dumps. stop ends the delivery of Events.
+func (c *config) teller(ctx context.Context, who *identifier) (t *tell.Teller, stop func(), err error) {
+	ctx, stop = context.WithCancel(context.WithoutCancel(ctx))
+	var recorder events.EventRecorder
+	if c.kernel.events && who.events != nil {
+		if recorder, err = tell.NewRecorder(ctx, who.events); err != nil {
+			stop()
+			return nil, nil, err
+		}
+	}
+	return tell.New(recorder, who.place.NodeName, clock.RealClock{}), stop, nil
 }
 
 // loops runs what runs. What serves the uploads outlives them.
-func (c *config) loops(ctx context.Context, root *dumpdir.Root, h *health, who *identifier, pool *upload.Pool, sources ...upload.Source) error {
+func (c *config) loops(ctx context.Context, root *dumpdir.Root, h *health, who *identifier, pool *upload.Pool, k *kernel, sources ...upload.Source) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	services, background := errgroup.WithContext(background)
@@ -88,6 +119,7 @@ func (c *config) loops(ctx context.Context, root *dumpdir.Root, h *health, who *
 		}
 		uploads, ctx := errgroup.WithContext(ctx)
 		uploads.Go(func() error { return pool.Run(ctx) })
+		uploads.Go(func() error { return k.run(ctx) })
 		for _, source := range sources {
 			uploads.Go(func() error { return source.Run(ctx, pool.Offer) })
 		}
