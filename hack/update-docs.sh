@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 make build >/dev/null
 mkdir -p docs/reference
-for main in cmd/*/main.go; do
-  program=$(basename "$(dirname "$main")")
+for app in cmd/*/app; do # corepipe has none: people do not run it
+  program=$(basename "$(dirname "$app")")
   "_output/bin/$program" --help >"docs/reference/$program.txt"
 done

@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 failed=0
 make build >/dev/null
-for main in cmd/*/main.go; do
-  program=$(basename "$(dirname "$main")")
+for app in cmd/*/app; do # corepipe has none: people do not run it
+  program=$(basename "$(dirname "$app")")
   diff -u "docs/reference/$program.txt" <("_output/bin/$program" --help) ||
     { echo "docs/reference/$program.txt is not what $program --help says: make update-docs" >&2; failed=1; }
 done

@@ -111,7 +111,7 @@ func (b *bench) runNodeHandler(ctx context.Context, args ...string) (took time.D
 	}
 	address := "127.0.0.1:" + ports[0]
 	p, err := cluster.StartProcess(b.dir, "nodehandler", b.store.Env("coredump-nodehandler"), filepath.Join(b.bin, "nodehandler"), append(args,
-		"--store="+b.store.URL(), "--node-name=bench", "--kubernetes=off", "--settle=1s", "--listen-address="+address, watched)...)
+		"--capture=file", "--store="+b.store.URL(), "--node-name=bench", "--kubernetes=off", "--settle=1s", "--listen-address="+address, watched)...)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -173,7 +173,7 @@ func (s *System) StartNodeHandler(ctx context.Context, dir string, args ...strin
 		return nil, err
 	}
 	address := "127.0.0.1:" + ports[0]
-	args = append([]string{"--store=" + s.Store.URL(), "--kubeconfig=" + config, "--listen-address=" + address}, args...)
+	args = append([]string{"--capture=file", "--store=" + s.Store.URL(), "--kubeconfig=" + config, "--listen-address=" + address}, args...)
 	p, err := s.start("nodehandler", []string{"NODE_NAME=node-1", "CLUSTER_NAME=test"}, append(args, dir)...)
 	if err != nil {
 		return nil, err

@@ -117,7 +117,7 @@ func (s *store) handler(t *testing.T, binary string, capabilities []string) *han
 	for _, c := range capabilities {
 		set += ",+" + c
 	}
-	cmd := exec.Command("setpriv", "--bounding-set="+set, "--inh-caps=-all", "--no-new-privs", binary, "--store="+s.URL(bucket), "--kubernetes=off",
+	cmd := exec.Command("setpriv", "--bounding-set="+set, "--inh-caps=-all", "--no-new-privs", binary, "--capture=file", "--store="+s.URL(bucket), "--kubernetes=off",
 		"--settle=1h", "--rescan-interval=1s", "--listen-address="+address, "--node-name="+filepath.Base(t.TempDir()), dir)
 	cmd.Env = append(os.Environ(), s.EnvOf(nodehandler, s.secret(nodehandler))...)
 	cmd.Stdout, cmd.Stderr = &h.log, &h.log
