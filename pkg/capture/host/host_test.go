@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.io/coredump/pkg/capture"
 )
 
 func TestMain(m *testing.M) {
@@ -260,7 +262,7 @@ func TestHalfAFileOfOriginalsIsNone(t *testing.T) {
 
 func TestAPatternThatTheKernelWouldCutIsRefused(t *testing.T) {
 	h := newMachine(t, before)
-	h.HostDir = "/" + strings.Repeat("d", 128-len("|//corepipe-0123456789ab "+PipeArguments))
+	h.HostDir = "/" + strings.Repeat("d", 128-len("|//corepipe-0123456789ab "+capture.Specifiers))
 	if _, err := h.Install("/bin/true", nil); err == nil || !strings.Contains(err.Error(), "128 bytes") {
 		t.Error(err)
 	}

@@ -16,11 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"example.io/coredump/pkg/capture"
 	"example.io/coredump/pkg/capture/initns"
 )
-
-// ConfigFile is the name of the configuration that corepipe finds beside its own executable.
-const ConfigFile = "corepipe.json"
 
 // ErrNoExec is wrapped where the host's directory is on a file system that nothing can be run from.
 var ErrNoExec = errors.New("programs cannot be run from the directory on the host")
@@ -53,8 +51,8 @@ func (h *Host) Install(source string, config []byte) (pattern string, err error)
 			return err
 		}
 		// The configuration first: whoever runs the program finds it.
-		if old, err := os.ReadFile(filepath.Join(h.Dir, ConfigFile)); err != nil || string(old) != string(config) {
-			if err := h.put(ConfigFile, config); err != nil {
+		if old, err := os.ReadFile(filepath.Join(h.Dir, capture.ConfigFile)); err != nil || string(old) != string(config) {
+			if err := h.put(capture.ConfigFile, config); err != nil {
 				return err
 			}
 		}
@@ -124,7 +122,7 @@ func (h *Host) Uninstall() (Report, error) {
 		if err != nil {
 			return err
 		}
-		for _, name := range append(programs, ConfigFile) {
+		for _, name := range append(programs, capture.ConfigFile) {
 			if err := h.remove(name); err != nil {
 				return err
 			}

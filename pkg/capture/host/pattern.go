@@ -8,21 +8,19 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"example.io/coredump/pkg/capture"
 )
 
 // MaxPattern is the longest core_pattern in bytes: CORENAME_MAX_SIZE of the kernel less the NUL. What is longer is cut by the kernel without a word.
 const MaxPattern = 127
-
-// PipeArguments are what the kernel is asked to give to corepipe, in this order; see core(5). All are there, so that the
-// pattern that the host had before can be expanded by us.
-const PipeArguments = "%P %p %I %i %F %u %g %s %t %d %c %C %h %f %e %E"
 
 // program matches the name of an installed corepipe: the first 12 hex digits of the SHA-256 of its bytes tell versions apart.
 var program = regexp.MustCompile(`^corepipe-[0-9a-f]{12}$`)
 
 // PipePattern is the core_pattern that runs the installed program (see Host.Install), a path on the host.
 func PipePattern(program string) (string, error) {
-	return checked("|" + program + " " + PipeArguments)
+	return checked("|" + program + " " + capture.Specifiers)
 }
 
 // SocketPattern is the core_pattern that delivers to the socket, a path on the host.

@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"example.io/coredump/pkg/capture"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 )
 
 func pipe(version int) string {
-	return fmt.Sprintf("|%s/corepipe-%012x %s", dir, version, PipeArguments)
+	return fmt.Sprintf("|%s/corepipe-%012x %s", dir, version, capture.Specifiers)
 }
 
 // world is a host with a kernel that forgets, a disk that does not, and the values that the host would have without us.

@@ -73,10 +73,13 @@ func listen(t *testing.T, verdict capture.Verdict, forward string) (s *spool.Spo
 // inPod crashes in a cgroup like a pod's, and tells whether the kernel says that it dumped core.
 func inPod(t *testing.T) bool {
 	t.Helper()
-	const root = "/sys/fs/cgroup"
+	root := "/sys/fs/cgroup"
 	var fs unix.Statfs_t
 	if unix.Statfs(root, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-		t.Skip("NOT TESTED: no cgroup v2 here")
+		root += "/unified"
+		if unix.Statfs(root, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+			t.Skip("NOT TESTED: no cgroup v2 here")
+		}
 	}
 	name := []string{"kubepods", "burstable", fmt.Sprintf("pod0b3c1f2e-0000-4000-8000-%012d", os.Getpid()), strings.Repeat("ab", 32)}
 	for i := range name {
