@@ -50,7 +50,7 @@ func Parse(text string) (Pattern, error) {
 		p.kind = ToSocket
 	case text[0] == '|':
 		p.kind = ToProgram
-		if strings.TrimLeft(text[1:], blanks) == "" {
+		if onlyBlanks(text[1:]) {
 			p.kind = ToNothing
 		}
 	}
@@ -66,10 +66,17 @@ func (p Pattern) Kind() Kind { return p.kind }
 // not know the letter. %% never gets there.
 type Value func(letter byte) string
 
-// blanks are what isspace() of the kernel's lib/ctype.c says, in which 0xa0 is one.
-const blanks = " \t\n\v\f\r\xa0"
+// isBlank is isspace() of the kernel's lib/ctype.c, for which 0xa0 is one.
+func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' || c == 0xa0 }
 
-func isBlank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
+func onlyBlanks(s string) bool {
+	for i := range len(s) {
+		if !isBlank(s[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 // Args are program and arguments of a pattern of kind ToProgram. The pattern is split at blanks before it is expanded, as since Linux 5.3, so that no value becomes two
 // arguments. It is nil for other kinds and where no program is left.

@@ -91,11 +91,11 @@ func forCrashes(t *testing.T, handle func(*Crash), with ...func(*Server)) refusa
 
 // taken is what a handler saw of a crash.
 type taken struct {
-	uid, gid    int64
-	dumpable    int32
-	core        []byte
-	pidns, exe  string
-	alive, gone error
+	uid, gid   int64
+	dumpable   int32
+	core       []byte
+	pidns, exe string
+	alive      error
 }
 
 func TestACrashInOtherNamespacesArrivesWhole(t *testing.T) {
