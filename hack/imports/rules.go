@@ -39,7 +39,7 @@ var rules = []rule{
 		because:   "what serves dumps gets its store from the composition root in cmd",
 	},
 	{
-		packages:  []string{"pkg/tarball/...", "pkg/bundle/...", "pkg/corefile/...", "pkg/retention"},
+		packages:  []string{"pkg/tarball/...", "pkg/bundle/...", "pkg/corefile/...", "pkg/crash", "pkg/retention"},
 		forbidden: []string{"k8s.io/apiserver/...", "k8s.io/client-go/..."},
 		because:   "these are pure: bytes and values in, bytes and values out, so that they can be fuzzed and tested by property",
 	},

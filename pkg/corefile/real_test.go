@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -167,7 +168,7 @@ func TestFactsOfRealCoresAgreeWithGDB(t *testing.T) {
 				}
 				trace := numbers(said[5])
 				for _, frame := range f.Frames[1:] {
-					if !contains(trace, frame.Address) {
+					if !slices.Contains(trace, frame.Address) {
 						t.Errorf("frame %+v is not in gdb's:\n%s", frame, said[5])
 					}
 				}
@@ -178,15 +179,6 @@ func TestFactsOfRealCoresAgreeWithGDB(t *testing.T) {
 			})
 		}
 	}
-}
-
-func contains(all []uint64, n uint64) bool {
-	for _, a := range all {
-		if a == n {
-			return true
-		}
-	}
-	return false
 }
 
 func TestAStackThatRanOverHasFrames(t *testing.T) {
