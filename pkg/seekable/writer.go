@@ -15,6 +15,12 @@ import (
 )
 
 // FrameSize is what a frame has of the content, in bytes, unless Options say otherwise.
+//
+// It was measured on cores of a Python process (418 MB) and of a Go process (420 MB of 1.9 GB), as gcore writes them, with 1, 2, 4, 8 and
+// 16 MiB. Larger frames hardly compress better: 3.488, 3.492, 3.494, 3.495, 3.496 to 1, and 4.846, 4.868, 4.878, 4.882, 4.884 to
+// 1. The rates are the same within the noise, but memory is not: a program that writes with two workers peaks at 23, 40, 71, 136 and
+// 199 MB. SpeedDefault makes it 1 % smaller than SpeedFastest and takes a quarter more processor time on Go's and
+// two thirds more on Python's.
 const FrameSize = 1 << 20
 
 // maxWindow bounds what a decoder of the stream has to keep, in bytes, whatever the size of the frames is. It is what
