@@ -378,6 +378,28 @@ func TestFlippedBitIsNoticed(t *testing.T) {
 	}
 }
 
+// Frames that are good by themselves, but not the ones that the table is about.
+func TestFramesInOtherPlacesAreNoticed(t *testing.T) {
+	content := make([]byte, 2000)
+	for i := range content {
+		content[i] = byte(rand.Uint32())
+	}
+	stream := compress(t, content, Options{FrameSize: 1000})
+	table, err := ParseTable(stream, int64(len(stream)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := table.Frame(0), table.Frame(1)
+	if first.StoredSize != second.StoredSize {
+		t.Fatalf("frames are %+v and %+v", first, second)
+	}
+	swapped := bytes.Join([][]byte{stream[second.Offset:][:second.StoredSize], stream[:first.StoredSize], stream[second.Offset+second.StoredSize:]}, nil)
+	src := &requests{b: swapped}
+	if got, err := readRange(table, src.Open, 0, 1000, 1); !errors.Is(err, ErrCorrupt) || len(got) > 0 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
 func TestTruncatedStreamIsNoticed(t *testing.T) {
 	good := compress(t, likeCore(3_000), Options{FrameSize: 1000})
 	for n := range good {
