@@ -46,7 +46,7 @@ func stored(t testing.TB, name string, content []byte, e Encoding) File {
 		t.Fatal(err)
 	}
 	f := Bytes(name, at, content)
-	f.Stored = &Stored{Encoding: e, Size: int64(b.Len()), ID: "stored " + f.ID, OpenRange: ranged(b.Bytes())}
+	f.Stored = &Stored{Encoding: e, Size: int64(b.Len()), ID: "bytes of " + f.ID, OpenRange: ranged(b.Bytes())}
 	if e == Zstd {
 		f.OpenRange = bySeekTable(t, f.Stored)
 	}
@@ -326,6 +326,42 @@ func TestRangeOfContentThatIsNotWhatWasSaid(t *testing.T) {
 	}
 }
 
+// A content that refuses itself at its end is not given up to there, also where a range begins in its middle.
+func TestRangeUpToTheEndOfContentThatRefusesItself(t *testing.T) {
+	content := random(2000)
+	f := File{Name: "app/core", Size: 2000, Open: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(content), iotest.ErrReader(errSource))), nil
+	}}
+	eachEncoding(t, func(t *testing.T, e Encoding) {
+		a, err := Splice([]File{f}, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := a.ends[0] - 100
+		for end, want := range map[int64]error{a.ends[0]: errSource, a.ends[0] - 50: nil} {
+			r, err := a.OpenRange(t.Context(), from, end-from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, r); !errors.Is(err, want) {
+				t.Errorf("up to %d of %d: error is %v, want %v", end, a.ends[0], err, want)
+			}
+			r.Close()
+		}
+	})
+}
+
+func TestWrappedContentOfAnotherLength(t *testing.T) {
+	for _, e := range []Encoding{Zstd, Gzip} {
+		for _, n := range []int64{0, 99, 101, 1 << 20} {
+			r := e.wrapped(io.NopCloser(bytes.NewReader(make([]byte, 100))), n)
+			if _, err := io.Copy(io.Discard, r); !errors.Is(err, ErrSize) {
+				t.Errorf("%d bytes for 100: error is %v", n, err)
+			}
+		}
+	}
+}
+
 func TestETag(t *testing.T) {
 	core := stored(t, "app/core", random(3000), Zstd)
 	tag := func(files []File, e Encoding) string {
@@ -363,8 +399,8 @@ func TestETag(t *testing.T) {
 		"twice":           tag([]File{core, core}, Zstd),
 		"other name":      tag(change(func(f *File) { f.Name += "x" }), Zstd),
 		"other time":      tag(change(func(f *File) { f.ModTime = at.Add(time.Second) }), Zstd),
-		"other bytes":     tag(change(func(f *File) { f.Stored.ID += "x" }), Zstd),
-		"other content":   tag(change(func(f *File) { f.ID += "x" }), Plain),
+		"other bytes":     tag(change(func(f *File) { f.Stored.ID = "other of " + f.Stored.ID[9:] }), Zstd),
+		"other content":   tag(change(func(f *File) { f.ID = strings.ToUpper(f.ID) }), Plain),
 		"other size":      tag(change(func(f *File) { f.Stored.Size++ }), Zstd),
 		"nothing":         tag(nil, Plain),
 		"nothing in zstd": tag(nil, Zstd),
