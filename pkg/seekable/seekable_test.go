@@ -11,7 +11,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -153,205 +152,6 @@ func TestRangeOutsideOfTheContentIsRefused(t *testing.T) {
 	}
 }
 
-// The stream is the same whatever the workers and the writes are, so an upload that is made again stores the same bytes.
-func TestStreamIsDeterministic(t *testing.T) {
-	content := likeCore(300_000)
-	want := compress(t, content, Options{FrameSize: 4096})
-	for _, workers := range []int{1, 2, 3, 8} {
-		if got := compress(t, content, Options{FrameSize: 4096, Workers: workers}); !bytes.Equal(got, want) {
-			t.Errorf("%d workers give other bytes than one", workers)
-		}
-	}
-}
-
-// decoders are programs that people have. Each decompresses its standard input.
-var decoders = map[string]string{
-	"zstd":    `zstd -dc`,
-	"unzstd":  `unzstd -c`,
-	"pzstd":   `pzstd -dc`,
-	"bsdcat":  `bsdcat`,
-	"python":  `/usr/bin/python3 -c 'import sys,zstandard; r=zstandard.ZstdDecompressor().stream_reader(sys.stdin.buffer,read_across_frames=True); sys.stdout.buffer.write(r.read())'`,
-	"copying": `/usr/bin/python3 -c 'import sys,zstandard; zstandard.ZstdDecompressor().copy_stream(sys.stdin.buffer,sys.stdout.buffer)'`,
-}
-
-func TestRealDecodersReadIt(t *testing.T) {
-	for name, script := range decoders {
-		for _, size := range []int{0, 1, 1000, 300_000, 3 << 20} {
-			t.Run(fmt.Sprint(name, "/", size), func(t *testing.T) {
-				program := strings.Fields(script)[0]
-				if _, err := exec.LookPath(program); err != nil {
-					t.Skipf("%s is not installed", program)
-				}
-				if strings.Contains(script, "zstandard") && exec.Command(program, "-c", "import zstandard").Run() != nil {
-					t.Skip("Python has no zstandard")
-				}
-				content := likeCore(size)
-				cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
-				cmd.Stdin = bytes.NewReader(compress(t, content, Options{FrameSize: 100_000}))
-				var stderr bytes.Buffer
-				cmd.Stderr = &stderr
-				got, err := cmd.Output()
-				if err != nil || !bytes.Equal(got, content) {
-					t.Errorf("%d bytes, %v: %s", len(got), err, stderr.String())
-				}
-			})
-		}
-	}
-}
-
-// Standard readers of the library that everybody else uses in Go read it, too.
-func TestStreamReaderReadsIt(t *testing.T) {
-	for _, size := range []int{0, 1, 100_000} {
-		content := likeCore(size)
-		d, err := zstd.NewReader(bytes.NewReader(compress(t, content, Options{FrameSize: 1000})), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(d)
-		d.Close()
-		if err != nil || !bytes.Equal(got, content) {
-			t.Errorf("%d bytes: %d, %v", size, len(got), err)
-		}
-	}
-}
-
-// The largest allowed frames do not ask more of a decoder than it has to support.
-func TestWindowIsBounded(t *testing.T) {
-	var h zstd.Header
-	if err := h.Decode(compress(t, make([]byte, MaxFrameSize/2), Options{FrameSize: MaxFrameSize / 2})); err != nil {
-		t.Fatal(err)
-	}
-	if h.WindowSize > maxWindow || h.SingleSegment {
-		t.Errorf("window is %d, single segment %v", h.WindowSize, h.SingleSegment)
-	}
-}
-
-// What reads one kind of format that others have written reads ours only by chance. zstd's own examples make this one:
-// without checksums, and with a skippable frame that has an entry of its own.
-func TestTableOfOthers(t *testing.T) {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &Table{}
-	var stream []byte
-	for _, content := range []string{"core ", "dump"} {
-		f := e.EncodeAll([]byte(content), nil)
-		table.add(len(f), len(content), 0)
-		stream = append(stream, f...)
-		skippable := []byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 'x'}
-		table.add(len(skippable), 0, 0)
-		stream = append(stream, skippable...)
-	}
-	src := &requests{b: append(stream, table.encode()...)}
-	got, err := ReadTable(t.Context(), src.Open, int64(len(src.b)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for offset := range int64(9) {
-		for length := range 10 - offset {
-			b, err := readRange(got, src.Open, offset, length, 2)
-			if err != nil || string(b) != "core dump"[offset:offset+length] {
-				t.Errorf("%d bytes at %d: %q, %v", length, offset, b, err)
-			}
-		}
-	}
-}
-
-// A table that is longer than what is read at first takes a second request, and no third.
-func TestLongTable(t *testing.T) {
-	content := likeCore(60_000)
-	src := &requests{b: compress(t, content, Options{FrameSize: 10})}
-	table, err := ReadTable(t.Context(), src.Open, int64(len(src.b)))
-	if err != nil || table.Frames() != 6000 || src.calls != 2 || src.open != 0 {
-		t.Fatalf("%v, %d requests, %d open", err, src.calls, src.open)
-	}
-	got, err := readRange(table, src.Open, 29_999, 30_000, 2)
-	if err != nil || !bytes.Equal(got, content[29_999:59_999]) {
-		t.Error(len(got), err)
-	}
-}
-
-var errBroken = errors.New("it broke")
-
-// noneLeft checks that there are no more goroutines than before. One that has done its work may still be on its way out.
-func noneLeft(t *testing.T, before int) {
-	t.Helper()
-	for range 100_000 {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		runtime.Gosched()
-	}
-	t.Errorf("%d goroutines are left", runtime.NumGoroutine()-before)
-}
-
-// failing fails from byte n on.
-type failing struct{ n int }
-
-func (f *failing) Write(p []byte) (int, error) {
-	f.n -= len(p)
-	if f.n < 0 {
-		return 0, errBroken
-	}
-	return len(p), nil
-}
-
-func TestWriterThatFailsEndsTheStream(t *testing.T) {
-	content := likeCore(50_000)
-	whole := len(compress(t, content, Options{FrameSize: 1000}))
-	for _, n := range []int{0, 1, whole / 2, whole - 1, whole} {
-		before := runtime.NumGoroutine()
-		z, err := NewWriter(&failing{n}, Options{FrameSize: 1000, Workers: 3})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = z.Write(content)
-		if err != nil && !errors.Is(err, errBroken) {
-			t.Errorf("writing gives %v", err)
-		}
-		err = z.Close()
-		if (n < whole) != errors.Is(err, errBroken) || n == whole && err != nil {
-			t.Errorf("after %d of %d bytes Close gives %v", n, whole, err)
-		}
-		if again := z.Close(); again != err {
-			t.Errorf("a second Close gives %v after %v", again, err)
-		}
-		if _, err := z.Write(content); err == nil {
-			t.Error("writing after Close is accepted")
-		}
-		noneLeft(t, before)
-	}
-}
-
-func TestAbortedStreamHasNoTable(t *testing.T) {
-	var b bytes.Buffer
-	z, err := NewWriter(&b, Options{FrameSize: 100, Workers: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := z.Write(likeCore(12_345)); err != nil {
-		t.Fatal(err)
-	}
-	z.Abort()
-	z.Abort()
-	if err := z.Close(); err == nil {
-		t.Error("Close after Abort says that the stream is complete")
-	}
-	src := &requests{b: b.Bytes()}
-	if _, err := ReadTable(t.Context(), src.Open, int64(b.Len())); !errors.Is(err, ErrNoTable) {
-		t.Errorf("reading the table gives %v", err)
-	}
-}
-
-func TestBadOptions(t *testing.T) {
-	for _, size := range []int{-1, MaxFrameSize/2 + 1} {
-		if _, err := NewWriter(io.Discard, Options{FrameSize: size}); err == nil {
-			t.Errorf("frame size %d is accepted", size)
-		}
-	}
-}
-
 // A flipped bit anywhere never gives other bytes than the content's.
 func TestFlippedBitIsNoticed(t *testing.T) {
 	content := likeCore(3_000)
@@ -397,16 +197,6 @@ func TestFramesInOtherPlacesAreNoticed(t *testing.T) {
 	src := &requests{b: swapped}
 	if got, err := readRange(table, src.Open, 0, 1000, 1); !errors.Is(err, ErrCorrupt) || len(got) > 0 {
 		t.Errorf("%d bytes, %v", len(got), err)
-	}
-}
-
-func TestTruncatedStreamIsNoticed(t *testing.T) {
-	good := compress(t, likeCore(3_000), Options{FrameSize: 1000})
-	for n := range good {
-		src := &requests{b: good[:n]}
-		if _, err := ReadTable(t.Context(), src.Open, int64(n)); !errors.Is(err, ErrNoTable) {
-			t.Errorf("%d of %d bytes: %v", n, len(good), err)
-		}
 	}
 }
 
@@ -536,48 +326,6 @@ func live() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
-}
-
-// FuzzTable: a table of foreign bytes is refused, or it is within what readers rely on and encodes to what it was.
-func FuzzTable(f *testing.F) {
-	good := compress(f, likeCore(500), Options{FrameSize: 100})
-	f.Add(good, int64(len(good)))
-	f.Add(good[len(good)-80:], int64(len(good)))
-	f.Add([]byte{0x5e, 0x2a, 0x4d, 0x18, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0xb1, 0xea, 0x92, 0x8f}, int64(17))
-	f.Fuzz(func(t *testing.T, tail []byte, size int64) {
-		table, err := ParseTable(tail, size)
-		if err != nil {
-			if !errors.Is(err, ErrNoTable) && !errors.Is(err, ErrCorrupt) || len(err.Error()) > 300 {
-				t.Fatalf("error is %v", err)
-			}
-			return
-		}
-		var offset, content int64
-		for i := range table.Frames() {
-			f := table.Frame(i)
-			if f.Offset != offset || f.ContentOffset != content || f.StoredSize < 0 || f.Size < 0 || f.StoredSize > MaxFrameSize || f.Size > MaxFrameSize {
-				t.Fatalf("frame %d is %+v", i, f)
-			}
-			offset += f.StoredSize
-			content += f.Size
-		}
-		if table.Size() != content || table.StoredSize() != size {
-			t.Fatalf("table of %d and %d bytes, want %d and %d", table.Size(), table.StoredSize(), content, size)
-		}
-		again := table.encode()
-		at := len(tail) - len(again)
-		was := bytes.Clone(tail[at:])
-		was[len(was)-5] &= checksumFlag // unused bits
-		if !bytes.Equal(again, was) {
-			t.Fatal("it encodes to something else")
-		}
-		if content > 0 {
-			first, end := table.Range(content-1, 1)
-			if end != first+1 {
-				t.Fatalf("the last byte is in frames %d to %d", first, end)
-			}
-		}
-	})
 }
 
 // FuzzOpen: whatever the bytes are, reading ends with the content of the table's length, or with an error of a known kind.
