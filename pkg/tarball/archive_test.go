@@ -249,13 +249,13 @@ func TestRealToolsReadFilesOver8GiB(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	segments := []segment{inMemory("trailer", make([]byte, trailerSize))}
-	for i := range a.files {
-		of, err := a.files[len(a.files)-1-i].segments()
+	var segments []segment
+	for i := range a.ends {
+		of, err := a.item(i)
 		if err != nil {
 			t.Fatal(err)
 		}
-		segments = append(of, segments...)
+		segments = append(segments, of...)
 	}
 	for _, s := range segments {
 		if s.open == nil {
@@ -264,7 +264,7 @@ func TestRealToolsReadFilesOver8GiB(t *testing.T) {
 			}
 			continue
 		}
-		r, _ := s.open(t.Context())
+		r, _ := s.open(t.Context(), 0, s.size)
 		if _, err := io.Copy(f, r); err != nil {
 			t.Fatal(err)
 		}

@@ -13,19 +13,37 @@ import (
 // ErrSize is returned where a content is shorter or longer than its file was said to be.
 var ErrSize = errors.New("content does not have the size it was said to have")
 
+// ErrNotSeekable is returned where a range is asked of an archive that has files which can only be read from their starts.
+var ErrNotSeekable = errors.New("only the whole archive can be read")
+
 // Open reads the archive from its start. It opens one content at a time, when the reader comes to it. A content that
 // fails, is short or is long ends the stream with an error: nothing is padded or cut. The caller closes the reader.
 func (a *Archive) Open(ctx context.Context) io.ReadCloser {
-	return &reader{ctx: ctx, files: a.files}
+	return &reader{ctx: ctx, archive: a, end: a.Size()}
+}
+
+// OpenRange reads length bytes of the archive from offset on; both must be within its Size. It opens only the contents that
+// have them, and of those only the ranges. Apart from that it is like Open, but it cannot verify a content as a whole of
+// which it reads a part. The error is of kind ErrNotSeekable where the archive is not Seekable and it is not the
+// whole that is asked for.
+func (a *Archive) OpenRange(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+	switch {
+	case offset < 0 || length < 0 || offset > a.Size() || length > a.Size()-offset:
+		return nil, fmt.Errorf("open %d bytes at %d: the archive has %d", length, offset, a.Size())
+	case length < a.Size() && !a.Seekable():
+		return nil, ErrNotSeekable
+	}
+	return &reader{ctx: ctx, archive: a, item: a.first(offset), offset: offset, end: offset + length}, nil
 }
 
 type reader struct {
-	ctx   context.Context
-	files []File    // that no segments have been made of yet
-	rest  []segment // of the file that is being read, or the trailer
-	ended bool      // the trailer has been among rest
+	ctx         context.Context
+	archive     *Archive // nil where there is nothing behind rest
+	item        int      // the next of the archive
+	offset, end int64    // what is to be read of the archive
+	rest        []part   // of the items up to item
 
-	current io.ReadCloser // nil between segments
+	current io.ReadCloser // nil between parts
 	left    int64         // bytes of current that have not been read
 	err     error         // what ended the stream
 }
@@ -42,7 +60,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return 0, r.err
 }
 
-// read makes one step. It returns 0 where a segment ended or r.err is set.
+// read makes one step. It returns 0 where a part ended or r.err is set.
 func (r *reader) read(p []byte) int {
 	switch {
 	case r.current != nil:
@@ -75,18 +93,32 @@ func (r *reader) read(p []byte) int {
 	return n
 }
 
-// layOut makes the next segments, or says that there are no more.
-func (r *reader) layOut() (err error) {
-	switch {
-	case len(r.files) > 0:
-		r.rest, err = r.files[0].segments()
-		r.files = r.files[1:]
-		return err
-	case !r.ended:
-		r.rest, r.ended = []segment{inMemory("trailer", make([]byte, trailerSize))}, true
-		return nil
+// layOut makes the parts of the next item, or says that there is none in the range. A content of no bytes within it is a
+// part: opening it verifies what is its own.
+func (r *reader) layOut() error {
+	if r.archive == nil || r.item == len(r.archive.ends) {
+		return io.EOF
 	}
-	return io.EOF
+	start := int64(0)
+	if r.item > 0 {
+		start = r.archive.ends[r.item-1]
+	}
+	if start >= r.end {
+		return io.EOF
+	}
+	segments, err := r.archive.item(r.item)
+	if err != nil {
+		return err
+	}
+	r.item++
+	for _, s := range segments {
+		from, to := max(r.offset-start, 0), min(r.end-start, s.size)
+		if from < to || s.size == 0 && from == 0 && to == 0 {
+			r.rest = append(r.rest, s.part(from, to))
+		}
+		start += s.size
+	}
+	return nil
 }
 
 // finish asks a content of which all bytes have been read whether that was all, and in order.
