@@ -114,7 +114,9 @@ func (c *crash) capture() error {
 		entry, err = s.Create(spool.NewName(&c.meta))
 	}
 	if err == nil {
-		err = entry.WriteMeta(&c.meta)
+		if err = entry.WriteMeta(&c.meta); err != nil {
+			err = errors.Join(err, entry.Discard())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
