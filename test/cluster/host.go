@@ -49,8 +49,8 @@ func prepare(dir string) error {
 	s := state{Sysctls: map[string]string{}}
 	for _, h := range hierarchies() {
 		for _, name := range append(podCgroups, cgroupName) {
-			if _, err := os.Stat(filepath.Join(h, name)); err == nil {
-				return fmt.Errorf("%s is there: another node runs on this machine", filepath.Join(h, name))
+			if populated(filepath.Join(h, name)) {
+				return fmt.Errorf("processes are in %s: another node runs on this machine", filepath.Join(h, name))
 			}
 		}
 	}
@@ -157,6 +157,18 @@ func rank(dir string) int {
 		return 0
 	}
 	return 1
+}
+
+// populated tells whether processes are in a cgroup or below it. Empty ones are anybody's, and a kubelet removes them too.
+func populated(dir string) (found bool) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			procs, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			found = found || len(procs) > 0
+		}
+		return nil
+	})
+	return found
 }
 
 func isDir(path string) bool {
