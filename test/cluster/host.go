@@ -192,7 +192,7 @@ func endCgroup(dir string) error {
 		for _, d := range all {
 			_ = os.WriteFile(filepath.Join(d, "cgroup.kill"), []byte("1"), 0)
 			procs, _ := os.ReadFile(filepath.Join(d, "cgroup.procs"))
-			for _, field := range bytes.FieldsSeq(procs) {
+			for field := range bytes.FieldsSeq(procs) {
 				if pid, e := strconv.Atoi(string(field)); e == nil && pid > 1 {
 					_ = unix.Kill(pid, unix.SIGKILL)
 				}

@@ -36,6 +36,8 @@ func everyCrash(t *testing.T, m mode) {
 	t.Run("a program in Go", func(t *testing.T) {
 		pod := crashing(ns, "go", "/gocrash")
 		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "GOTRACEBACK", Value: "crash"}}
+		// The runtime sends itself SIGABRT, which the kernel ignores from the first process of a PID namespace (pid_namespaces(7)): it would only exit.
+		pod.Spec.ShareProcessNamespace = new(true)
 		d := f.awaitDump(t, m, user, f.create(t, m, pod))
 		isProcess(t, d, "gocrash", "SIGABRT")
 		if out := gdb(t, program("gocrash"), f.download(t, user, d), "thread apply all bt"); !strings.Contains(out, "main.checkout") {
