@@ -120,7 +120,7 @@ func (d *Deployment) Apply(ctx context.Context, patches ...string) error {
 	return err
 }
 
-// Args is a patch that puts arguments before those that the node handler has.
+// Args is a patch that puts arguments behind those that the node handler has, so that they win.
 func Args(args ...string) string {
 	type operation struct {
 		Op    string `json:"op"`
@@ -128,8 +128,8 @@ func Args(args ...string) string {
 		Value string `json:"value"`
 	}
 	var operations []operation
-	for i := len(args) - 1; i >= 0; i-- {
-		operations = append(operations, operation{"add", "/spec/template/spec/containers/0/args/0", args[i]})
+	for _, arg := range args {
+		operations = append(operations, operation{"add", "/spec/template/spec/containers/0/args/-", arg})
 	}
 	return patch("DaemonSet", "coredump-nodehandler", operations)
 }

@@ -131,7 +131,7 @@ func withoutHelpOfPods(t *testing.T, m mode) {
 		}
 		await(t, func(ctx context.Context) error { return f.event(ctx, ns, "summary", "CoreDumpCaptured") })
 	})
-	t.Run("a pod that wants no dumps has none, and is told so", func(t *testing.T) {
+	t.Run("a pod that wants no dumps has none", func(t *testing.T) {
 		pod := crashing(ns, "opted-out", "/crash")
 		pod.Annotations = map[string]string{"coredump.example.io/capture": "disabled"}
 		f.create(t, m, pod)

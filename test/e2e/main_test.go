@@ -97,6 +97,9 @@ func (f *fixture) start(ctx context.Context) (err error) {
 		return err
 	}
 	step("images are loaded")
+	if err = hostHandler(); err != nil {
+		return err
+	}
 	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo)
 	step("coredump is deployed")
 	return err

@@ -6,7 +6,9 @@
 package e2e
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,20 +36,15 @@ const (
 type mode struct {
 	mode     v1alpha1.CaptureMode
 	identity v1alpha1.Identity
-	// args are those that the node handler has beside its own.
-	args []string
+	// prefix is what core_pattern begins with.
+	prefix string
 	// pod is what pods need for it; nil where they need nothing.
 	pod func(*corev1.Pod)
-	// enter prepares the machine.
-	enter func() error
 }
 
 // file is the mode in which pods mount a directory, as docs/install.md says.
 var file = mode{
-	mode: v1alpha1.CaptureFile, identity: v1alpha1.IdentityClaimed,
-	enter: func() error {
-		return errors.Join(os.Chmod(watched, 0o1777), os.WriteFile(corePattern, []byte(watched+"/core-%e-%t-%p-%s"), 0))
-	},
+	mode: v1alpha1.CaptureFile, identity: v1alpha1.IdentityClaimed, prefix: watched,
 	pod: func(pod *corev1.Pod) {
 		c := &pod.Spec.Containers[0]
 		for name, field := range map[string]string{"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace"} {
@@ -60,30 +57,32 @@ var file = mode{
 	},
 }
 
-var pipe = mode{mode: v1alpha1.CapturePipe, identity: v1alpha1.IdentityVerified, args: []string{"--capture=pipe"}, enter: hostHandler}
+var pipe = mode{mode: v1alpha1.CapturePipe, identity: v1alpha1.IdentityVerified, prefix: "|"}
 
-var socket = mode{mode: v1alpha1.CaptureSocket, identity: v1alpha1.IdentityVerified, args: []string{"--capture=socket"}, enter: hostHandler}
+var socket = mode{mode: v1alpha1.CaptureSocket, identity: v1alpha1.IdentityVerified, prefix: "@@"}
 
-// hostHandler gives the host a pattern of its own, which the node handler finds when it comes.
+// setPattern sets core_pattern in the name of the host's administrator.
+func setPattern(pattern string) error { return os.WriteFile(corePattern, []byte(pattern), 0) }
+
+// hostHandler gives the host a pattern of its own, unless the node handler has set one.
 func hostHandler() error {
-	if err := os.MkdirAll(hostCores, 0o1777); err != nil {
+	if err := os.MkdirAll(hostCores, 0o755); err != nil {
 		return err
 	}
 	now, err := os.ReadFile(corePattern)
 	if err != nil || strings.HasPrefix(string(now), "|") || strings.HasPrefix(string(now), "@") {
-		return err // the node handler is there already
+		return err
 	}
-	return os.WriteFile(corePattern, []byte(hostPattern), 0)
+	return setPattern(hostPattern)
 }
 
 // enter brings the mode into force for the tests that follow, and skips the test where the node handler or the kernel does not have it.
 func (f *fixture) enter(t *testing.T, m mode) {
 	t.Helper()
-	if m.args != nil {
-		help, _ := exec.Command(filepath.Join(f.bin, "nodehandler"), "--help").CombinedOutput()
-		if !strings.Contains(string(help), "--capture") {
-			t.Skip("SKIPPED: this node handler has no --capture")
-		}
+	help, _ := exec.CommandContext(t.Context(), filepath.Join(f.bin, "nodehandler"), "--help").CombinedOutput()
+	choice := strings.Contains(string(help), "--capture ")
+	if !choice && m.mode != v1alpha1.CaptureFile {
+		t.Skip("SKIPPED: this node handler has no --capture")
 	}
 	if m.mode == v1alpha1.CaptureSocket {
 		modes, _ := os.ReadFile("/proc/sys/kernel/core_modes")
@@ -91,19 +90,26 @@ func (f *fixture) enter(t *testing.T, m mode) {
 			t.Skip("SKIPPED: this kernel has no coredump sockets (/proc/sys/kernel/core_modes)")
 		}
 	}
-	if err := m.enter(); err != nil {
+	if err := hostHandler(); err != nil {
 		t.Fatal(err)
 	}
-	if m.args == nil {
-		return
+	if choice {
+		if err := f.deployment.Apply(t.Context(), cluster.Args("--capture="+string(m.mode))); err != nil {
+			t.Fatalf("%v\n%s", err, f.handlerLog())
+		}
 	}
-	if err := f.deployment.Apply(t.Context(), cluster.Args(m.args...)); err != nil {
-		t.Fatalf("%v\n%s", err, f.handlerLog())
+	if m.mode == v1alpha1.CaptureFile { // what the administrator of the nodes does
+		if err := errors.Join(os.Chmod(watched, 0o1777), setPattern(watched+"/core-%e-%t-%p-%s")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	pattern, err := os.ReadFile(corePattern)
-	if err != nil || !strings.HasPrefix(string(pattern), map[v1alpha1.CaptureMode]string{v1alpha1.CapturePipe: "|", v1alpha1.CaptureSocket: "@@"}[m.mode]) {
-		t.Fatalf("core_pattern is %q (%v)\n%s", pattern, err, f.handlerLog())
-	}
+	await(t, func(context.Context) error {
+		pattern, err := os.ReadFile(corePattern)
+		if err == nil && !strings.HasPrefix(string(pattern), m.prefix) {
+			err = fmt.Errorf("core_pattern is %q, want %s…", pattern, m.prefix)
+		}
+		return err
+	})
 }
 
 func TestDumpsOfPodsThatMountTheDirectoryAreKept(t *testing.T) {
@@ -115,6 +121,8 @@ func TestEveryCrashOfEveryPodIsTakenByThePipe(t *testing.T) {
 	shared.enter(t, pipe)
 	everyCrash(t, pipe)
 	withoutHelpOfPods(t, pipe)
+	lossless(t, pipe)
+	t.Run("a crash while no node handler is there", func(t *testing.T) { withoutNodeHandler(t, pipe) })
 	t.Run("the core is what the kernel sent, byte by byte", func(t *testing.T) { sameAsTheKernelSent(t, pipe) })
 }
 
@@ -122,4 +130,5 @@ func TestEveryCrashOfEveryPodIsTakenByTheSocket(t *testing.T) {
 	shared.enter(t, socket)
 	everyCrash(t, socket)
 	withoutHelpOfPods(t, socket)
+	lossless(t, socket)
 }
