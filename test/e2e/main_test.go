@@ -100,7 +100,7 @@ func (f *fixture) start(ctx context.Context) (err error) {
 	if err = hostHandler(); err != nil {
 		return err
 	}
-	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo)
+	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo, cluster.Overlay{})
 	step("coredump is deployed")
 	return err
 }

@@ -38,6 +38,8 @@ type mode struct {
 	identity v1alpha1.Identity
 	// prefix is what core_pattern begins with.
 	prefix string
+	// components are what the deployment needs for it, in artifacts/components.
+	components []string
 	// pod is what pods need for it; nil where they need nothing.
 	pod func(*corev1.Pod)
 }
@@ -59,7 +61,7 @@ var file = mode{
 
 var pipe = mode{mode: v1alpha1.CapturePipe, identity: v1alpha1.IdentityVerified, prefix: "|"}
 
-var socket = mode{mode: v1alpha1.CaptureSocket, identity: v1alpha1.IdentityVerified, prefix: "@@"}
+var socket = mode{mode: v1alpha1.CaptureSocket, identity: v1alpha1.IdentityVerified, prefix: "@@", components: []string{"capture-socket"}}
 
 // setPattern sets core_pattern in the name of the host's administrator.
 func setPattern(pattern string) error { return os.WriteFile(corePattern, []byte(pattern), 0) }
@@ -94,7 +96,7 @@ func (f *fixture) enter(t *testing.T, m mode) {
 		t.Fatal(err)
 	}
 	if choice {
-		if err := f.deployment.Apply(t.Context(), cluster.Args("--capture="+string(m.mode))); err != nil {
+		if err := f.deployment.Apply(t.Context(), cluster.Overlay{Args: []string{"--capture=" + string(m.mode)}, Components: m.components}); err != nil {
 			t.Fatalf("%v\n%s", err, f.handlerLog())
 		}
 	}
