@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -122,20 +121,5 @@ func (f *fixture) killNodeHandler(t *testing.T) {
 			return nil
 		}
 		return errors.New("no new node handler yet")
-	})
-	client := f.client(t)
-	await(t, func(ctx context.Context) error {
-		pods, err := client.CoreV1().Pods(cluster.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=coredump-nodehandler"})
-		if err != nil {
-			return err
-		}
-		for _, pod := range pods.Items {
-			for _, c := range pod.Status.Conditions {
-				if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-					return nil
-				}
-			}
-		}
-		return errors.New("the node handler is not ready")
 	})
 }
