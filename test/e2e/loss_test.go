@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -29,22 +30,18 @@ func lossless(t *testing.T, m mode) {
 	user := f.user(t, ns)
 
 	t.Run("a crash while the store is away", func(t *testing.T) {
-		f.store.Kill()
+		back := f.storeAway(t)
 		pod := f.create(t, m, crashing(ns, "store-away", "/crash", "-m", "16"))
 		f.awaitPod(t, ns, "store-away", ended)
-		if err := f.store.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		back()
 		isOfCrash(t, f.download(t, user, f.awaitDump(t, m, user, pod)), 16, 1)
 	})
 	t.Run("a finished dump, when the node handler is killed before it is uploaded", func(t *testing.T) {
-		f.store.Kill()
+		back := f.storeAway(t)
 		pod := f.create(t, m, crashing(ns, "killed", "/crash", "-m", "16"))
 		f.awaitPod(t, ns, "killed", ended)
 		f.killNodeHandler(t)
-		if err := f.store.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		back()
 		isOfCrash(t, f.download(t, user, f.awaitDump(t, m, user, pod)), 16, 1)
 	})
 	t.Run("the node handler keeps to its memory", func(t *testing.T) {
@@ -59,6 +56,19 @@ func lossless(t *testing.T, m mode) {
 			}
 		}
 	})
+}
+
+// storeAway ends the store, and gives a function that brings it back, which the end of the test calls where nobody else has.
+func (f *fixture) storeAway(t *testing.T) (back func()) {
+	t.Helper()
+	f.store.Kill()
+	back = sync.OnceFunc(func() {
+		if err := f.store.Start(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(back)
+	return back
 }
 
 // withoutNodeHandler: where a program on the host takes the dump, one node handler's absence costs nothing.
