@@ -51,6 +51,11 @@ test-unit: install-deps ## Hermetic tests, with the race detector.
 test-integration: install-deps build ## The programs against a real control plane and a real S3 server.
 	@. hack/test-env.sh; go test -tags integration -count=1 -timeout 30m ./test/integration/...
 
+.PHONY: e2e
+e2e: build ## The programs on a real node: kubelet, containerd, pods that crash. Needs root. E2E=name runs some.
+	@hack/install-deps.sh test node
+	@. hack/test-env.sh node; go test -tags e2e -count=1 -timeout 30m -v -run='$(E2E)' ./test/e2e
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZTIME (default 30s) each.
 	@hack/fuzz.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages whose programs are missing:
 #
-#   hack/install-deps.sh [test] [verify] [bench]     for the tests, for the checks, for the benchmarks
+#   hack/install-deps.sh [test] [verify] [bench] [node]     for the tests, the checks, the benchmarks, the tests on a node
 #
 # Where it cannot (not root, no apt-get, no package), it says what is missing and what for, and succeeds: what needs
 # the program then says so itself, by a skipped test, a failed check or a missing row.
@@ -18,12 +18,16 @@ tar         tar             test    reads what we serve
 shellcheck  shellcheck      verify  make verify-shell
 aws         awscli          bench   the peer of upload_vs_awscli
 rclone      rclone          bench   the peer of upload_vs_rclone
+ip          iproute2        node    gives the network namespace its addresses
+openssl     openssl         node    artifacts/make-certs.sh
+gcc         libseccomp-dev  node    runc is linked with it
 '
 
 # have PROGRAM PACKAGE: of programs in the user's own directories nobody knows which version they are, so those do not count.
 have() {
   case $2 in
   libc6-dev) [ -e /usr/include/stdlib.h ] ;;
+  libseccomp-dev) [ -e /usr/include/seccomp.h ] ;;
   awscli | rclone) [ -x "/usr/bin/$1" ] ;;
   *) command -v "$1" >/dev/null ;;
   esac

@@ -35,9 +35,8 @@ var deployed = []struct {
 }
 
 // Deploy builds images of the programs in bin, installs artifacts/overlays/self-signed of the project in repo by an overlay as docs/install.md has it, and
-// waits until everything is ready. The overlay says where the store is and, where there are any, which arguments the node handler has beside its own; patches
-// are further entries of the overlay's list of patches.
-func Deploy(ctx context.Context, n *Node, s *Store, bin, repo string, patches ...string) (*Deployment, error) {
+// waits until everything is ready. The overlay says where the store is, and what o does.
+func Deploy(ctx context.Context, n *Node, s *Store, bin, repo string, o Overlay) (*Deployment, error) {
 	d := &Deployment{Node: n, Store: s, Dir: n.Cluster.file("deploy")}
 	for _, p := range deployed {
 		files := map[string]string{p.name: filepath.Join(bin, p.name)}
@@ -58,7 +57,7 @@ func Deploy(ctx context.Context, n *Node, s *Store, bin, repo string, patches ..
 	if out, err := exec.CommandContext(ctx, "bash", filepath.Join(artifacts, "make-certs.sh"), filepath.Join(artifacts, "overlays/self-signed/certs")).CombinedOutput(); err != nil {
 		return d, fmt.Errorf("make-certs.sh: %w: %s", err, out)
 	}
-	return d, d.Apply(ctx, patches...)
+	return d, d.Apply(ctx, o)
 }
 
 func exists(path string) bool {
@@ -83,18 +82,42 @@ secretGenerator:
   namespace: {{$.Namespace}}
   literals: [AWS_ACCESS_KEY_ID=coredump-{{.}}, AWS_SECRET_ACCESS_KEY=coredump-{{.}}-secret]
 {{- end}}
-patches:
-{{- range .Patches}}
-- {{.}}
+components:
+{{- range .Components}}
+- ../artifacts/components/{{.}}
 {{- else}} []
 {{- end}}
+patches:
+- target: {kind: DaemonSet, name: coredump-nodehandler}
+  patch: '{{.Patch}}'
 `))
 
-// Apply applies the overlay with other patches, and waits until what it changes is ready. A patch is JSON, as {"target": {"kind": "DaemonSet"}, "patch": "[…]"}; see Args.
-func (d *Deployment) Apply(ctx context.Context, patches ...string) error {
+// Overlay is what a deployment has beside the base.
+type Overlay struct {
+	// Args are for the node handler, behind those that it has, so that they win.
+	Args []string
+	// Components are names of directories in artifacts/components.
+	Components []string
+}
+
+// Apply applies another overlay, and waits until what it changes is ready.
+func (d *Deployment) Apply(ctx context.Context, o Overlay) error {
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value string `json:"value"`
+	}
+	operations := []operation{}
+	for _, arg := range o.Args {
+		operations = append(operations, operation{"add", "/spec/template/spec/containers/0/args/-", arg})
+	}
+	patch, err := json.Marshal(operations)
+	if err != nil {
+		return err
+	}
 	var b bytes.Buffer
-	err := deployOverlay.Execute(&b, map[string]any{
-		"Namespace": SystemNamespace, "Store": d.Store.URL(), "Accounts": []string{"nodehandler", "apiserver", "gc"}, "Patches": patches,
+	err = deployOverlay.Execute(&b, map[string]any{
+		"Namespace": SystemNamespace, "Store": d.Store.URL(), "Accounts": []string{"nodehandler", "apiserver", "gc"}, "Components": o.Components, "Patch": string(patch),
 	})
 	if err != nil {
 		return err
@@ -118,31 +141,4 @@ func (d *Deployment) Apply(ctx context.Context, patches ...string) error {
 	}
 	_, err = c.Kubectl(ctx, c.Admin, "wait", "--for=condition=Available", "apiservice/v1alpha1.coredump.example.io", "--timeout=60s")
 	return err
-}
-
-// Args is a patch that puts arguments before those that the node handler has.
-func Args(args ...string) string {
-	type operation struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value string `json:"value"`
-	}
-	var operations []operation
-	for i := len(args) - 1; i >= 0; i-- {
-		operations = append(operations, operation{"add", "/spec/template/spec/containers/0/args/0", args[i]})
-	}
-	return patch("DaemonSet", "coredump-nodehandler", operations)
-}
-
-// patch is an entry of the list of patches of an overlay.
-func patch(kind, name string, operations any) string {
-	list, err := json.Marshal(operations)
-	if err != nil {
-		panic(err) // of strings only
-	}
-	entry, err := json.Marshal(map[string]any{"target": map[string]string{"kind": kind, "name": name}, "patch": string(list)})
-	if err != nil {
-		panic(err)
-	}
-	return string(entry)
 }

@@ -28,7 +28,7 @@ var sysctls = []string{
 
 // outsideDirs are where programs of a node write whatever their configuration says. Those that are not there before a run are removed after it.
 var outsideDirs = []string{
-	"/var/coredump", "/run/coredump", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods", "/run/containerd", "/run/netns",
+	"/var/coredump", "/opt/coredump", "/run/coredump", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods", "/run/containerd", "/run/netns",
 	"/opt/containerd", "/etc/cni", "/usr/libexec/kubernetes",
 }
 
@@ -49,8 +49,8 @@ func prepare(dir string) error {
 	s := state{Sysctls: map[string]string{}}
 	for _, h := range hierarchies() {
 		for _, name := range append(podCgroups, cgroupName) {
-			if _, err := os.Stat(filepath.Join(h, name)); err == nil {
-				return fmt.Errorf("%s is there: another node runs on this machine", filepath.Join(h, name))
+			if populated(filepath.Join(h, name)) {
+				return fmt.Errorf("processes are in %s: another node runs on this machine", filepath.Join(h, name))
 			}
 		}
 	}
@@ -67,8 +67,10 @@ func prepare(dir string) error {
 			s.Absent = append(s.Absent, d)
 		}
 	}
-	if entries, _ := os.ReadDir("/var/coredump"); len(entries) > 0 {
-		return errors.New("/var/coredump is not empty: another node handler runs on this machine")
+	for _, d := range []string{"/var/coredump", "/opt/coredump", filepath.Dir(criSocket), podLogs} {
+		if entries, _ := os.ReadDir(d); len(entries) > 0 {
+			return fmt.Errorf("%s is not empty: another node runs on this machine", d)
+		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -96,11 +98,11 @@ func cleanUp(dir string) error {
 	if err := errors.Join(restoreSysctls(s), endAll(), unmountBelow(append(slices.Clone(s.Absent), dir)...)); err != nil {
 		return err // the state stays, so that the next run tries again, and nothing is removed through a mount
 	}
-	var errs []error
+	errs := []error{keepLogs(dir)}
 	for _, d := range s.Absent {
 		errs = append(errs, os.RemoveAll(d))
 	}
-	errs = append(errs, restoreSysctls(s), keepLogs(dir)) // again: until a moment ago somebody was there who heals them
+	errs = append(errs, restoreSysctls(s)) // again: until a moment ago somebody was there who heals them
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -159,6 +161,18 @@ func rank(dir string) int {
 	return 1
 }
 
+// populated tells whether processes are in a cgroup or below it. Empty ones are anybody's, and a kubelet removes them too.
+func populated(dir string) (found bool) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			procs, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			found = found || len(procs) > 0
+		}
+		return nil
+	})
+	return found
+}
+
 func isDir(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.IsDir()
@@ -180,7 +194,7 @@ func endCgroup(dir string) error {
 		for _, d := range all {
 			_ = os.WriteFile(filepath.Join(d, "cgroup.kill"), []byte("1"), 0)
 			procs, _ := os.ReadFile(filepath.Join(d, "cgroup.procs"))
-			for _, field := range bytes.Fields(procs) {
+			for field := range bytes.FieldsSeq(procs) {
 				if pid, e := strconv.Atoi(string(field)); e == nil && pid > 1 {
 					_ = unix.Kill(pid, unix.SIGKILL)
 				}
@@ -238,9 +252,8 @@ func keepLogs(dir string) error {
 			}
 		}
 	}
-	pods := filepath.Join(dir, "pod-logs")
-	if isDir(pods) {
-		return os.Rename(pods, filepath.Join(logs, "pods"))
+	if isDir(podLogs) {
+		return os.CopyFS(filepath.Join(logs, "pods"), os.DirFS(podLogs))
 	}
 	return nil
 }

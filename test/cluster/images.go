@@ -50,7 +50,7 @@ func (n *Node) LoadImage(ctx context.Context, image Image) error {
 }
 
 func (n *Node) ctr(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(n.Assets.Containerd, "ctr"), append([]string{"--address=" + n.socket()}, args...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(n.Assets.Containerd, "ctr"), append([]string{"--address=" + criSocket}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ctr %v: %w: %s", args, err, out)
 	}

@@ -46,7 +46,7 @@ const role = "COREDUMP_ISOLATED"
 func Isolated(dir string, main func() int) int {
 	switch os.Getenv(role) {
 	case "inside":
-		if err := network(); err != nil {
+		if err := errors.Join(network(), allowCores()); err != nil {
 			fmt.Fprintln(os.Stderr, "isolated:", err)
 			return 1
 		}
@@ -179,6 +179,16 @@ func network() error {
 	return nil
 }
 
+// allowCores lifts the limit on the size of cores, which containers inherit from their runtime, as far as it goes.
+func allowCores() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = limit.Max
+	return unix.Setrlimit(unix.RLIMIT_CORE, &limit)
+}
+
 // cgroupName is the cgroup of all processes of a run that no pod contains.
 const cgroupName = "coredump-test"
 
@@ -198,7 +208,7 @@ func makeCgroup() (*os.File, error) {
 		return nil, err
 	}
 	dir := filepath.Join(root, cgroupName)
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	return os.Open(dir)

@@ -107,16 +107,16 @@ var networkConfig = template.Must(template.New("").Parse(`{"cniVersion": "1.0.0"
 }]}
 `))
 
-// socket is where containerd listens. CRISocket gives it to others.
-func (n *Node) socket() string { return n.Cluster.file("containerd.sock") }
-
-// CRISocket is the path of the socket of the container runtime.
-func (n *Node) CRISocket() string { return n.socket() }
+// Where the manifests expect what belongs to the node, so these are the usual places.
+const (
+	criSocket = "/run/containerd/containerd.sock"
+	podLogs   = "/var/log/pods"
+)
 
 func (n *Node) write(name string, t *template.Template, values map[string]string) (string, error) {
 	file := n.Cluster.file(name)
 	var b bytes.Buffer
-	values["Dir"], values["Socket"] = n.Cluster.Dir, n.socket()
+	values["Dir"], values["Socket"] = n.Cluster.Dir, criSocket
 	if err := t.Execute(&b, values); err != nil {
 		return "", err
 	}
@@ -154,7 +154,7 @@ tlsPrivateKeyFile: {{.Key}}
 failSwapOn: false
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 50Mi, nodefs.available: 1%, imagefs.available: 1%}
-podLogsDir: {{.Dir}}/pod-logs
+podLogsDir: {{.PodLogs}}
 volumePluginDir: {{.Dir}}/kubelet/volumeplugins
 syncFrequency: 10s
 nodeStatusUpdateFrequency: 4s
@@ -173,7 +173,7 @@ func (n *Node) startKubelet(context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := n.write("kubelet.yaml", kubeletConfig, map[string]string{"Address": NodeAddress, "CA": c.ca.File, "Cert": serving.Cert, "Key": serving.Key})
+	config, err := n.write("kubelet.yaml", kubeletConfig, map[string]string{"Address": NodeAddress, "CA": c.ca.File, "Cert": serving.Cert, "Key": serving.Key, "PodLogs": podLogs})
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"context"
-	"strings"
 	"testing"
 )
 
@@ -19,16 +18,6 @@ func (f *fixture) admin(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return string(out)
-}
-
-// apply applies a manifest.
-func (f *fixture) apply(t *testing.T, manifest string) {
-	t.Helper()
-	cmd := f.cluster.Command(t.Context(), f.cluster.Admin, "apply", "-f", "-")
-	cmd.Stdin = strings.NewReader(manifest)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("apply: %v\n%s\n%s", err, out, manifest)
-	}
 }
 
 // namespace makes a namespace that goes with the test.

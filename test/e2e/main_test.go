@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait of this suite. It is no assertion: on an idle machine nothing takes a tenth of it.
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 // dir is where everything of a run is. The name is short, for sockets' sake, and fixed, so that a run finds what an earlier one left.
 const dir = "/tmp/coredump-test-e2e"
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	defer shared.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	if err := shared.start(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -97,7 +97,10 @@ func (f *fixture) start(ctx context.Context) (err error) {
 		return err
 	}
 	step("images are loaded")
-	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo)
+	if err = hostHandler(); err != nil {
+		return err
+	}
+	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo, cluster.Overlay{})
 	step("coredump is deployed")
 	return err
 }

@@ -9,4 +9,8 @@ type order struct{ total int }
 func main() { println(checkout(nil)) }
 
 //go:noinline
-func checkout(o *order) int { return o.total }
+func checkout(o *order) int {
+	// Not at the first instruction: for a debugger the call of the panic returns to the faulting one, so it looks before it.
+	println("checkout")
+	return o.total
+}
