@@ -14,8 +14,7 @@ import (
 
 	"example.io/coredump/pkg/capture/host"
 	"example.io/coredump/pkg/capture/socket"
-	"example.io/coredump/pkg/capture/taker"
-	"example.io/coredump/pkg/tell"
+	"example.io/coredump/pkg/capture/socketspool"
 )
 
 // handshake is how long the kernel may take for a step of the protocol.
@@ -40,21 +39,15 @@ func (k *kernel) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := &taker.Taker{
-		Spool: k.spool, Config: k.capture, Judge: k.witness, Namespaces: h.Namespaces,
-		Original: func() string {
-			original, err := h.Original()
-			if err != nil {
-				klog.FromContext(ctx).Error(err, "The handler that the host had before is not known")
-			}
-			return original.Values[host.CorePattern]
-		},
-		Forwarded: func(ctx context.Context, optedOut bool) {
-			if !optedOut { // the verdict has been told
-				k.teller.Forwarded(ctx, captureSocket, tell.ForwardedHost)
-			}
-		},
-		Failed: func(ctx context.Context, err error) { k.teller.Failed(ctx, captureSocket, err) },
+	original, err := h.Original()
+	if err != nil {
+		return err
+	}
+	config := k.capture
+	config.Forward = original.Values[host.CorePattern]
+	t := &socketspool.Taker{
+		Spool: k.spool, Config: &config, Handler: k.witness, Namespaces: h.Namespaces, HostRoot: "/proc/1/root",
+		Failed: func(err error) { k.teller.Failed(ctx, captureSocket, err) },
 	}
 	server := &socket.Server{
 		Handle: t.Handle, Concurrent: o.maxCaptures, Waiting: 4 * o.maxCaptures, WaitTimeout: o.answer, Handshake: handshake,
