@@ -7,6 +7,9 @@
 //	<spool>/incoming/<entry>/   being written; its writer holds a flock(2) on the entry's directory
 //	<spool>/ready/<entry>/      finished, by rename(2) of the directory, after everything in it was synced
 //	<spool>/aside/<entry>/      kept because nobody could make sense of it
+//	<spool>/gone/<entry>/       being removed
+//	<spool>/slots/<n>           locked by those who take a dump now
+//	<spool>/socket              the node handler's, see package notify
 //
 // An entry holds:
 //
