@@ -71,7 +71,7 @@ func FuzzArgumentsOfCorepipe(f *testing.F) {
 		if a.HostPID < 1 || a.PID < 0 || a.UID < 0 || a.Time < 1 || a.Time*1e9 < a.Time || len(a.Comm) > maxComm || a.PIDFD != -1 && a.PIDFD < 3 || a.CoreLimit < -1 {
 			t.Errorf("%q: %+v", joined, a)
 		}
-		for _, l := range strings.Fields(Specifiers) {
+		for l := range strings.FieldsSeq(Specifiers) {
 			if len(a.Value(l[1])) > maxPath {
 				t.Errorf("%s is %d bytes long", l, len(a.Value(l[1])))
 			}

@@ -148,7 +148,7 @@ func groups(status string) (list []uint32) {
 		if !ok {
 			continue
 		}
-		for _, field := range strings.Fields(ids) {
+		for field := range strings.FieldsSeq(ids) {
 			if n, err := strconv.ParseUint(field, 10, 32); err == nil {
 				list = append(list, uint32(n))
 			}

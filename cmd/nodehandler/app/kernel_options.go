@@ -6,6 +6,7 @@ package app
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,10 +175,8 @@ func (o *kernelOptions) validate(add func(format string, args ...any)) (l limits
 }
 
 func oneOf(add func(string, ...any), flag, value string, allowed []string) {
-	for _, a := range allowed {
-		if value == a {
-			return
-		}
+	if slices.Contains(allowed, value) {
+		return
 	}
 	add("%s %q: must be %s or %s", flag, value, strings.Join(allowed[:len(allowed)-1], ", "), allowed[len(allowed)-1])
 }

@@ -123,7 +123,7 @@ func install(h *Host, version string) error {
 	if err != nil {
 		return err
 	}
-	pattern, err := h.Install(source, []byte(fmt.Sprintf("{%q: %q}\n", version, before.Values[CorePattern])))
+	pattern, err := h.Install(source, fmt.Appendf(nil, "{%q: %q}\n", version, before.Values[CorePattern]))
 	if err != nil {
 		return err
 	}
