@@ -89,7 +89,8 @@ func (p *Process) Verify() error {
 		if pid, err := pidOf(p.pidfd); err != nil || pid != p.pid {
 			return fmt.Errorf("%w: its pidfd says %d: %w", ErrGone, pid, err)
 		}
-		if err := unix.PidfdSendSignal(p.pidfd, 0, nil, 0); err != nil {
+		// EPERM: it is there, and another user's (kill(2)); in mode socket this is a container without CAP_KILL.
+		if err := unix.PidfdSendSignal(p.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
 			return fmt.Errorf("%w: %w", ErrGone, err)
 		}
 	}

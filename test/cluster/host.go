@@ -38,8 +38,8 @@ var podCgroups = []string{"kubepods", "k8s.io"}
 // state is what a run has to put back. It is written before anything is changed.
 type state struct {
 	Sysctls map[string]string
-	// Absent are the directories that were not there.
-	Absent []string
+	// Absent are the directories that were not there, Empty those that had nothing in them.
+	Absent, Empty []string
 }
 
 func stateFile(dir string) string { return filepath.Join(dir, "state.json") }
@@ -63,8 +63,12 @@ func prepare(dir string) error {
 		s.Sysctls["kernel/core_pattern"] = "core"
 	}
 	for _, d := range outsideDirs {
-		if _, err := os.Lstat(d); errors.Is(err, fs.ErrNotExist) {
+		entries, err := os.ReadDir(d)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			s.Absent = append(s.Absent, d)
+		case err == nil && len(entries) == 0:
+			s.Empty = append(s.Empty, d)
 		}
 	}
 	for _, d := range []string{"/var/coredump", "/opt/coredump", filepath.Dir(criSocket), podLogs} {
@@ -95,12 +99,18 @@ func cleanUp(dir string) error {
 	if err != nil {
 		return fmt.Errorf("state of the last run: %w", err)
 	}
-	if err := errors.Join(restoreSysctls(s), endAll(), unmountBelow(append(slices.Clone(s.Absent), dir)...)); err != nil {
+	if err := errors.Join(restoreSysctls(s), endAll(), unmountBelow(slices.Concat(s.Absent, s.Empty, []string{dir})...)); err != nil {
 		return err // the state stays, so that the next run tries again, and nothing is removed through a mount
 	}
 	errs := []error{keepLogs(dir)}
 	for _, d := range s.Absent {
 		errs = append(errs, os.RemoveAll(d))
+	}
+	for _, d := range s.Empty {
+		entries, _ := os.ReadDir(d)
+		for _, e := range entries {
+			errs = append(errs, os.RemoveAll(filepath.Join(d, e.Name())))
+		}
 	}
 	errs = append(errs, restoreSysctls(s)) // again: until a moment ago somebody was there who heals them
 	if err := errors.Join(errs...); err != nil {

@@ -126,6 +126,7 @@ func TestEveryCrashOfEveryPodIsTakenByThePipe(t *testing.T) {
 	lossless(t, pipe)
 	t.Run("a crash while no node handler is there", func(t *testing.T) { withoutNodeHandler(t, pipe) })
 	t.Run("the core is what the kernel sent, byte by byte", func(t *testing.T) { sameAsTheKernelSent(t, pipe) })
+	t.Run("the host is as it was, after uninstall", uninstall)
 }
 
 func TestEveryCrashOfEveryPodIsTakenByTheSocket(t *testing.T) {
@@ -133,4 +134,5 @@ func TestEveryCrashOfEveryPodIsTakenByTheSocket(t *testing.T) {
 	everyCrash(t, socket)
 	withoutHelpOfPods(t, socket)
 	lossless(t, socket)
+	t.Run("the host is as it was, after uninstall", uninstall)
 }

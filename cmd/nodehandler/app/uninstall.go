@@ -89,12 +89,13 @@ func sweep(dir string) (left int, err error) {
 	return left, removeEmpty(filepath.Join(dir, dumpdir.AsideDir), dir)
 }
 
-// removeEmpty removes files, and directories where nothing is in them. A directory that is a mount point stays.
+// removeEmpty removes files, and directories where nothing is in them. A directory that is a mount point stays, also in a
+// read-only root file system (EROFS).
 func removeEmpty(names ...string) error {
 	for _, name := range names {
 		err := os.Remove(name)
 		switch {
-		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EBUSY):
+		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EROFS):
 		default:
 			return err
 		}

@@ -138,9 +138,11 @@ func (h *Host) Uninstall() (Report, error) {
 // rmdir removes the directory if it is empty.
 func (h *Host) rmdir() error {
 	err := unix.Rmdir(h.Dir)
-	if errors.Is(err, unix.EBUSY) {
-		// It is a mount point here, and an ordinary directory for the host.
-		err = initns.Do(h.Namespaces, func() error { return unix.Rmdir(h.HostDir) })
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EROFS) {
+		// It is a mount point here (EROFS: in a read-only root file system), and an ordinary directory for the host. Who may not enter the host's mount
+		// namespace leaves it, empty.
+		_ = initns.Do(h.Namespaces, func() error { return unix.Rmdir(h.HostDir) })
+		return nil
 	}
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, fs.ErrNotExist) {
 		return nil
