@@ -1,3 +1,6 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build ignore
 
 // Crashes in a goroutine, as GOTRACEBACK=crash has it.
