@@ -51,8 +51,12 @@ func (s *Source) whose(ctx context.Context, e *spool.Entry, m *spool.Meta) (iden
 		return identity.Who{}, fmt.Errorf("%w: %w", errUnknown, err)
 	}
 	crash := time.Unix(0, m.CrashTime)
-	who, err := s.opts.Locator.Locate(ctx, id, crash)
+	asking, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	who, err := s.opts.Locator.Locate(asking, id, crash)
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return identity.Who{}, err // we are about to end: that is nobody's answer
 	case err == nil:
 		s.remember(ctx, e, who)
 		return who, nil

@@ -4,9 +4,9 @@
 package app
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -125,7 +125,8 @@ func (o *kernelOptions) validate(add func(format string, args ...any)) (l limits
 	}
 	l.cut, l.spool = size("--cut-size", o.cutSize), size("--spool-size", o.spoolSize)
 	if percent, ok := strings.CutSuffix(o.minFree, "%"); ok {
-		if n, err := fmt.Sscanf(percent, "%d", &l.minFreePercent); n != 1 || err != nil || l.minFreePercent < 0 || l.minFreePercent > 90 {
+		var err error
+		if l.minFreePercent, err = strconv.Atoi(percent); err != nil || l.minFreePercent < 0 || l.minFreePercent > 90 {
 			add("--min-free %q: must be a number of bytes or from 0%% to 90%%", o.minFree)
 		}
 	} else {
