@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -134,7 +133,7 @@ func podCgroup() (dir *os.File, remove func() error, err error) {
 			return nil, nil, errors.New("no cgroup v2 here")
 		}
 	}
-	names := []string{"kubepods", "pod00000000-0000-4000-8000-00000000be4c", strings.Repeat("be", 32)}
+	names := []string{"kubepods", "pod" + podUID, containerID}
 	var made []string
 	for i := range names {
 		d := filepath.Join(append([]string{root}, names[:i+1]...)...)

@@ -80,6 +80,7 @@ func (*script) stop() error                         { return nil } // the patter
 type nodeHandler struct {
 	*bench
 	process *cluster.Process
+	runtime *containerRuntime
 	hostDir string
 	spool   string
 }
@@ -102,12 +103,17 @@ func (b *bench) startNodeHandler(ctx context.Context, mode, dir string) (n *node
 	if err != nil {
 		return nil, err
 	}
+	cri := filepath.Join(dir, "cri.sock")
+	if n.runtime, err = startRuntime(cri); err != nil {
+		return nil, err
+	}
 	address := "127.0.0.1:" + ports[0]
 	n.process, err = cluster.StartProcess(dir, "nodehandler", b.store.Env("coredump-nodehandler"), filepath.Join(b.bin, "nodehandler"),
 		"--capture="+mode, "--store="+b.store.URL(), "--node-name=bench", "--kubernetes=off", "--listen-address="+address,
-		"--host-dir="+n.hostDir, "--corepipe="+filepath.Join(b.bin, "corepipe"), "--core-socket="+filepath.Join(dir, "s", "core.sock"), "--core-pipe-limit="+pipeLimit,
+		"--host-dir="+n.hostDir, "--cri-endpoint=unix://"+cri, "--corepipe="+filepath.Join(b.bin, "corepipe"), "--core-socket="+filepath.Join(dir, "s", "core.sock"), "--core-pipe-limit="+pipeLimit,
 		"--min-free=1Gi", "--max-per-hour=1000000", "--max-per-site-per-hour=1000000", "--max-per-namespace-per-hour=0", filepath.Dir(n.spool))
 	if err != nil {
+		n.runtime.stop()
 		return nil, err
 	}
 	err = n.process.WaitFor(ctx, func(ctx context.Context) error {
@@ -148,5 +154,6 @@ func (n *nodeHandler) finished(ctx context.Context, dumps int) error {
 }
 
 func (n *nodeHandler) stop() error {
+	defer n.runtime.stop()
 	return errors.Join(n.process.Stop(), setPattern("core"), n.emptyStore())
 }
