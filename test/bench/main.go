@@ -33,7 +33,7 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	name := flags.String("run", "", "run only the benchmark of this name")
+	name := flags.String("run", "", "run only the benchmarks whose names begin so")
 	output := flags.String("output", "_output/bench.json", "file for the results")
 	rounds := flags.Int("rounds", 3, "how often everything is measured")
 	size := flags.String("size", "4Gi", "length of the core; the limits on memory are for any length")
