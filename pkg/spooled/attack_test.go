@@ -118,7 +118,11 @@ func TestP2_OnlyTheCgroupSaysWhoseADumpIs(t *testing.T) {
 }
 
 func TestP3_APathThatDoesNotTellIsNobodys(t *testing.T) {
-	for _, text := range []string{"", "0::/../pod" + podUID + "/x\n", "0::/kubepods/pod" + podUID + "\n1:x:/kubepods/pod11111111-2222-3333-4444-555555555555/" + strings.Repeat("ab", 32) + "\n"} {
+	container := "/" + strings.Repeat("ab", 32) + "\n"
+	for _, text := range []string{
+		"", "0::/../pod" + podUID + container, "0::/kubepods/pod" + podUID + "\n",
+		"0::/kubepods/pod" + podUID + container + "1:x:/kubepods/pod11111111-2222-3333-4444-555555555555" + container,
+	} {
 		if rec := crashed(t, &locator{}, nil, func(m *spool.Meta) { m.Cgroup = text }); !administrators(rec) {
 			t.Errorf("%q: %+v", text, rec)
 		}
