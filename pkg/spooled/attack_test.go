@@ -20,12 +20,10 @@ import (
 	"example.io/coredump/pkg/upload"
 )
 
-const podUID = "0d5f3b5c-5d0a-4f0e-9d3b-00000000cafe"
+// onePod knows one container.
+type onePod struct{ asked []cgroup.ID }
 
-// locator knows one container.
-type locator struct{ asked []cgroup.ID }
-
-func (l *locator) Locate(_ context.Context, id cgroup.ID, _ time.Time) (identity.Who, error) {
+func (l *onePod) Locate(_ context.Context, id cgroup.ID, _ time.Time) (identity.Who, error) {
 	l.asked = append(l.asked, id)
 	if id.PodUID != podUID {
 		return identity.Who{}, errors.New("no such pod")
@@ -34,7 +32,7 @@ func (l *locator) Locate(_ context.Context, id cgroup.ID, _ time.Time) (identity
 }
 
 // crashed is the record of a dump whose meta is that of a pod's process, changed by forge; who is what was written down while it was held.
-func crashed(t *testing.T, l *locator, who *identity.Who, forge func(*spool.Meta)) *v1alpha1.CoreDump {
+func crashed(t *testing.T, l *onePod, who *identity.Who, forge func(*spool.Meta)) *v1alpha1.CoreDump {
 	t.Helper()
 	s, err := spool.Open(filepath.Join(t.TempDir(), "spool"))
 	must(t, err)
@@ -73,13 +71,6 @@ func crashed(t *testing.T, l *locator, who *identity.Who, forge func(*spool.Meta
 	return rec
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // administrators tells whether a dump is where no role of a tenant reaches.
 func administrators(rec *v1alpha1.CoreDump) bool {
 	return rec.Namespace == storage.UnknownNamespace && rec.Spec.PodName == "node-1" && rec.Spec.ContainerName == storage.UnknownContainer &&
@@ -87,7 +78,7 @@ func administrators(rec *v1alpha1.CoreDump) bool {
 }
 
 func TestADumpOfAPodGoesToIt(t *testing.T) {
-	rec := crashed(t, &locator{}, nil, func(*spool.Meta) {})
+	rec := crashed(t, &onePod{}, nil, func(*spool.Meta) {})
 	if rec.Namespace != "team" || rec.Spec.PodName != "web-0" || rec.Spec.Capture.Identity != v1alpha1.IdentityVerified {
 		t.Errorf("%+v", rec)
 	}
@@ -95,7 +86,7 @@ func TestADumpOfAPodGoesToIt(t *testing.T) {
 
 // The process was killed before corepipe had read its cgroup, and its id may be another pod's by then.
 func TestP1_WhatIsNotVerifiedIsNobodys(t *testing.T) {
-	l := &locator{}
+	l := &onePod{}
 	if rec := crashed(t, l, nil, func(m *spool.Meta) { m.Verified = false }); !administrators(rec) || len(l.asked) > 0 {
 		t.Errorf("%+v; asked %v", rec, l.asked)
 	}
@@ -103,7 +94,7 @@ func TestP1_WhatIsNotVerifiedIsNobodys(t *testing.T) {
 
 func TestP2_OnlyTheCgroupSaysWhoseADumpIs(t *testing.T) {
 	const victim = "11111111-2222-3333-4444-555555555555"
-	l := &locator{}
+	l := &onePod{}
 	rec := crashed(t, l, nil, func(m *spool.Meta) {
 		m.Comm, m.Exe = "pod"+victim, "/kubepods/pod"+victim+"/../../"+strings.Repeat("cd", 32)
 	})
@@ -123,7 +114,7 @@ func TestP3_APathThatDoesNotTellIsNobodys(t *testing.T) {
 		"", "0::/../pod" + podUID + container, "0::/kubepods/pod" + podUID + "\n",
 		"0::/kubepods/pod" + podUID + container + "1:x:/kubepods/pod11111111-2222-3333-4444-555555555555" + container,
 	} {
-		if rec := crashed(t, &locator{}, nil, func(m *spool.Meta) { m.Cgroup = text }); !administrators(rec) {
+		if rec := crashed(t, &onePod{}, nil, func(m *spool.Meta) { m.Cgroup = text }); !administrators(rec) {
 			t.Errorf("%q: %+v", text, rec)
 		}
 	}
@@ -133,14 +124,14 @@ func TestP3_APathThatDoesNotTellIsNobodys(t *testing.T) {
 func TestP12_ADumpOfAPrivilegedProcessIsForAdministrators(t *testing.T) {
 	known := &identity.Who{Namespace: "team", NamespaceUID: "ns-1", Pod: "web-0", PodUID: podUID, Container: "app", Verified: true}
 	for what, who := range map[string]*identity.Who{"asked later": nil, "known at the crash": known} {
-		if rec := crashed(t, &locator{}, who, func(m *spool.Meta) { m.Dumpable = 2 }); !administrators(rec) {
+		if rec := crashed(t, &onePod{}, who, func(m *spool.Meta) { m.Dumpable = 2 }); !administrators(rec) {
 			t.Errorf("%s: %+v", what, rec)
 		}
 	}
 }
 
 func TestP12_ADumpOfNoPodIsForAdministrators(t *testing.T) {
-	if rec := crashed(t, &locator{}, nil, func(m *spool.Meta) { m.Cgroup = "0::/system.slice/kubelet.service\n" }); !administrators(rec) {
+	if rec := crashed(t, &onePod{}, nil, func(m *spool.Meta) { m.Cgroup = "0::/system.slice/kubelet.service\n" }); !administrators(rec) {
 		t.Errorf("%+v", rec)
 	}
 }

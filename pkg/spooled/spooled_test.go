@@ -90,7 +90,7 @@ func (f *fixture) look(t *testing.T) {
 	f.scan(t.Context(), f.take)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
