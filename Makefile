@@ -61,7 +61,7 @@ fuzz: ## Run every fuzz test for FUZZTIME (default 30s) each.
 	@hack/fuzz.sh
 
 .PHONY: bench
-bench: build ## Measure ours and others' in turn, into _output/bench.json. BENCH=name runs one.
+bench: build ## Measure ours and others' in turn, into _output/bench.json. BENCH=name runs those whose names begin so.
 	@hack/install-deps.sh bench
 	@. hack/test-env.sh; go run ./test/bench --run='$(BENCH)' --output=_output/bench.json
 

@@ -186,7 +186,7 @@ func TestEveryOverlayBuildsAndKeepsThePromises(t *testing.T) {
 }
 
 func TestEveryComponentBuilds(t *testing.T) {
-	for _, component := range []string{"irsa", "file-store", "node-setup"} {
+	for _, component := range []string{"irsa", "file-store"} {
 		t.Run(component, func(t *testing.T) {
 			all := build(t, "overlays/self-signed", component)
 			switch component {
@@ -207,10 +207,6 @@ func TestEveryComponentBuilds(t *testing.T) {
 					}) || !slices.ContainsFunc(spec.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/store" && m.ReadOnly == (p == "apiserver") }) {
 						t.Errorf("%s: volumes %v, mounts %v", p, spec.Volumes, spec.Containers[0].VolumeMounts)
 					}
-				}
-			case "node-setup":
-				if n := len(pod(t, all, "nodehandler").Spec.InitContainers); n != 1 {
-					t.Errorf("%d init containers", n)
 				}
 			}
 		})
@@ -246,7 +242,7 @@ func checkSecurity(t *testing.T, all objects) {
 		if !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}) {
 			t.Errorf("%s: drops %v", p, c.Capabilities.Drop)
 		}
-		if want := map[string][]corev1.Capability{"nodehandler": {"DAC_OVERRIDE", "FOWNER", "LEASE"}}[p]; !slices.Equal(c.Capabilities.Add, want) {
+		if want := map[string][]corev1.Capability{"nodehandler": {"DAC_OVERRIDE", "FOWNER", "LEASE", "SETGID", "SETUID"}}[p]; !slices.Equal(c.Capabilities.Add, want) {
 			t.Errorf("%s: adds %v, want %v", p, c.Capabilities.Add, want)
 		}
 		if spec.HostPID || spec.HostNetwork || spec.HostIPC {
@@ -254,6 +250,9 @@ func checkSecurity(t *testing.T, all objects) {
 		}
 		if spec.SecurityContext.SeccompProfile == nil || spec.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 			t.Errorf("%s: no seccomp profile", p)
+		}
+		if p == "nodehandler" {
+			checkMounts(t, spec)
 		}
 		if memory := spec.Containers[0].Resources.Limits.Memory(); memory.IsZero() {
 			t.Errorf("%s: no limit on memory", p)
@@ -462,18 +461,20 @@ type s3Policy struct {
 
 func TestThePoliciesOfTheStoreAllowWhatIsListedHereAndNoMore(t *testing.T) {
 	const bucket, all, records = "arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/PREFIX/*", "arn:aws:s3:::BUCKET/PREFIX/*.json"
+	const nobodys = "Deny arn:aws:s3:::BUCKET/PREFIX/_unknown/*"
 	want := map[string]map[string][]string{ // the actions by program and resource
 		"nodehandler": {all: {"s3:PutObject", "s3:AbortMultipartUpload"}, records: {"s3:GetObject"}},
-		"apiserver":   {bucket: {"s3:ListBucket"}, all: {"s3:GetObject"}},
+		"apiserver":   {bucket: {"s3:ListBucket"}, all: {"s3:GetObject"}, nobodys: {"s3:GetObject"}},
 		"gc":          {bucket: {"s3:ListBucket", "s3:ListBucketMultipartUploads"}, all: {"s3:DeleteObject", "s3:AbortMultipartUpload"}, records: {"s3:GetObject"}},
 	}
 	joint := read(t, "s3/bucket-policy.json")
 	for _, p := range programs {
 		own := read(t, "s3/"+p+".json")
 		got, both := map[string][]string{}, map[string][]string{}
+		key := map[string]string{"Allow": "", "Deny": "Deny "}
 		for _, s := range own.Statement {
-			got[s.Resource] = append(got[s.Resource], s.Action...)
-			if s.Effect != "Allow" || s.Principal != nil {
+			got[key[s.Effect]+s.Resource] = append(got[key[s.Effect]+s.Resource], s.Action...)
+			if _, known := key[s.Effect]; !known || s.Principal != nil {
 				t.Errorf("%s: %+v", p, s)
 			}
 			if slices.Contains(s.Action, "s3:ListBucket") && !strings.Contains(string(s.Condition), `"PREFIX/*"`) {
@@ -482,7 +483,7 @@ func TestThePoliciesOfTheStoreAllowWhatIsListedHereAndNoMore(t *testing.T) {
 		}
 		for _, s := range joint.Statement {
 			if s.Principal["AWS"] == "coredump-"+p {
-				both[s.Resource] = append(both[s.Resource], s.Action...)
+				both[key[s.Effect]+s.Resource] = append(both[key[s.Effect]+s.Resource], s.Action...)
 			}
 		}
 		if !equal(got, want[p]) || !equal(both, want[p]) {

@@ -41,7 +41,7 @@ func checkRoles(t *testing.T, all objects) {
 			own + "coredumps/dump": {"get"}, own + "coredumps/proxy": {"get"}, own + "coredumpendpoints/dump": {"get"}, own + "coredumpendpoints/proxy": {"get"},
 		},
 		"coredump-apiserver":   {"/namespaces": {"get"}},
-		"coredump-nodehandler": {"/pods": {"get", "list", "watch"}, "/namespaces": {"get"}},
+		"coredump-nodehandler": {"/pods": {"get", "list", "watch"}, "/namespaces": {"get"}, "events.k8s.io/events": {"create", "patch"}},
 		"coredump-gc":          {"/namespaces": {"get", "list"}},
 	}
 	if n := len(list[*rbacv1.ClusterRole](all)); n != len(want) {
@@ -110,17 +110,27 @@ func checkBindings(t *testing.T, all objects) {
 }
 
 func TestTheProgramsKnowTheFlagsOfTheirManifests(t *testing.T) {
-	all := build(t, "overlays/self-signed")
-	code := 0
-	for program, cmd := range map[string]*cobra.Command{
-		"apiserver":   apiserver.NewCommand(t.Context()),
-		"nodehandler": nodehandler.NewCommand(t.Context()),
-		"gc":          gc.New().Command(&code),
-	} {
-		args := pod(t, all, program).Spec.Containers[0].Args
-		cmd.InitDefaultHelpFlag()
-		if err := cmd.ParseFlags(args); err != nil {
-			t.Errorf("%s %q: %v", program, args, err)
+	for _, components := range append([][]string{nil}, one(componentsOfNodes)...) {
+		all := build(t, "overlays/self-signed", components...)
+		code := 0
+		for program, cmd := range map[string]*cobra.Command{
+			"apiserver":   apiserver.NewCommand(t.Context()),
+			"nodehandler": nodehandler.NewCommand(t.Context()),
+			"gc":          gc.New().Command(&code),
+		} {
+			args := pod(t, all, program).Spec.Containers[0].Args
+			cmd.InitDefaultHelpFlag()
+			if err := cmd.ParseFlags(args); err != nil {
+				t.Errorf("%v: %s %q: %v", components, program, args, err)
+			}
 		}
 	}
+}
+
+// one gives each component alone.
+func one(components []string) (lists [][]string) {
+	for _, c := range components {
+		lists = append(lists, []string{c})
+	}
+	return lists
 }

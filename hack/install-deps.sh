@@ -18,17 +18,35 @@ tar         tar             test    reads what we serve
 shellcheck  shellcheck      verify  make verify-shell
 aws         awscli          bench   the peer of upload_vs_awscli
 rclone      rclone          bench   the peer of upload_vs_rclone
+gcc         libc6-dev       bench   builds the program that crashes
+pigz        pigz            bench   the peer of hold_pigz_vs_pipe
+coredumpctl systemd-coredump bench  the peer of hold_systemd_vs_pipe
 ip          iproute2        node    gives the network namespace its addresses
 openssl     openssl         node    artifacts/make-certs.sh
 gcc         libseccomp-dev  node    runc is linked with it
 '
+
+# systemd-coredump is unpacked here and not installed: its installation would make it the handler of this machine's crashes.
+unpacked=_output/systemd-coredump
+
+# unpack PACKAGE: with the library that it is linked with, which is not for programs of others.
+unpack() {
+  local dir
+  dir=$(mktemp -d)
+  chmod 755 "$dir"
+  mkdir -p "$unpacked"
+  if (cd "$dir" && apt-get -qq download "$1" >/dev/null 2>&1); then dpkg -x "$dir"/*.deb "$unpacked"; fi
+  rm -rf "$dir"
+  [ -x "$unpacked/lib/systemd/systemd-coredump" ] && apt-get -qq install -y --no-install-recommends libsystemd-shared libdw1 >/dev/null
+}
 
 # have PROGRAM PACKAGE: of programs in the user's own directories nobody knows which version they are, so those do not count.
 have() {
   case $2 in
   libc6-dev) [ -e /usr/include/stdlib.h ] ;;
   libseccomp-dev) [ -e /usr/include/seccomp.h ] ;;
-  awscli | rclone) [ -x "/usr/bin/$1" ] ;;
+  awscli | rclone | pigz) [ -x "/usr/bin/$1" ] ;;
+  systemd-coredump) [ -x "$unpacked/lib/systemd/systemd-coredump" ] ;;
   *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -51,7 +69,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   export DEBIAN_FRONTEND=noninteractive
   if apt-get -qq update >/dev/null; then
     for package in "${packages[@]}"; do # one by one: what there is gets installed, whatever else there is not
-      apt-get -qq install -y --no-install-recommends "$package" >/dev/null || echo "apt-get could not install $package" >&2
+      install=(apt-get -qq install -y --no-install-recommends)
+      [ "$package" != systemd-coredump ] || install=(unpack)
+      "${install[@]}" "$package" >/dev/null || echo "apt-get could not install $package" >&2
     done
   fi
 fi

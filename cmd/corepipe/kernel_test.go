@@ -43,6 +43,8 @@ func TestMain(m *testing.M) {
 	case filepath.Base(os.Args[0]) == corepipeName:
 		main()
 		os.Exit(0)
+	case filepath.Base(os.Args[0]) == slowName:
+		slowly()
 	case filepath.Base(os.Args[0]) == handlerName:
 		handle()
 		os.Exit(0)
@@ -120,6 +122,8 @@ type host struct {
 	config capture.Config
 	spool  *spool.Spool
 	cgroup string
+	// program is what crashes.
+	program string
 }
 
 // newHost takes the kernel's settings for the test. Its specifiers are those of corepipe unless others are given.
@@ -129,7 +133,7 @@ func newHost(t *testing.T, pipeLimit string, specifiers string, configure func(*
 	dir, err := os.MkdirTemp("", "cp") // short: a core_pattern has 127 bytes
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &host{t: t, dir: dir, config: capture.DefaultConfig()}
+	h := &host{t: t, dir: dir, config: capture.DefaultConfig(), program: "/proc/self/exe"}
 	t.Cleanup(func() { h.eventually("corepipe has ended", func() bool { return h.helper() == 0 }) })
 	h.config.Spool = filepath.Join(dir, "spool")
 	h.config.MinFreeBytes, h.config.MinFreeInodes = 0, 0
@@ -183,10 +187,19 @@ type victim struct {
 // start starts a victim, in the pod's cgroup or, where that is false, as a process of the host.
 func (h *host) start(how string, pod bool) *victim {
 	h.t.Helper()
-	v := &victim{cmd: exec.Command("/proc/self/exe")}
-	v.cmd.Env = []string{crashEnv + "=" + how}
 	if pod {
-		cg, err := os.Open(h.cgroup)
+		return h.startWith(how, h.cgroup)
+	}
+	return h.startWith(how, "")
+}
+
+// startWith starts a victim in a cgroup, with more in its environment.
+func (h *host) startWith(how, cgroup string, env ...string) *victim {
+	h.t.Helper()
+	v := &victim{cmd: exec.Command(h.program)}
+	v.cmd.Env = append(env, crashEnv+"="+how)
+	if cgroup != "" {
+		cg, err := os.Open(cgroup)
 		must(h.t, err)
 		defer cg.Close()
 		v.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cg.Fd())}

@@ -135,7 +135,7 @@ func TestNoNameMakesAStartTime(t *testing.T) {
 	}
 }
 
-func TestTheFactsAreThoseThatAreWanted(t *testing.T) {
+func TestP11_TheFactsAreThoseThatAreWanted(t *testing.T) {
 	cmd, pidfd, _ := child(t, "SECRET=hunter2", "PATH=/bin")
 	p, err := OpenProcess(cmd.Process.Pid, dup(t, pidfd), time.Now())
 	must(t, err)
@@ -164,5 +164,32 @@ func TestTheFactsAreThoseThatAreWanted(t *testing.T) {
 	must(t, WriteFacts(w.Entry, p, []string{"limits", "../../etc/passwd", "mem"}, false))
 	if files, err := w.ContextFiles(); err != nil || len(files) != 1 || filepath.Base(files[0]) != "limits" {
 		t.Errorf("%v, %v", files, err)
+	}
+}
+
+// Whatever may be a secret is left out unless it is asked for: the environment, its values, the command line.
+func TestP11_NoSecretIsTakenByDefault(t *testing.T) {
+	fd := -1
+	cmd := exec.Command("sleep", "1000")
+	cmd.Args[0] = "hunter2"
+	cmd.Env = []string{"SECRET=hunter2"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	p, err := OpenProcess(cmd.Process.Pid, fd, time.Now())
+	must(t, err)
+	defer p.Close()
+	config := DefaultConfig()
+	w := newEntry(t, t.TempDir())
+	must(t, WriteFacts(w.Entry, p, config.ProcFiles, config.EnvironValues))
+	files, err := w.ContextFiles()
+	must(t, err)
+	if len(files) == 0 {
+		t.Error("no facts at all")
+	}
+	for _, name := range files {
+		if b, err := w.ReadFile(name, maxFact); err != nil || strings.Contains(string(b), "hunter2") {
+			t.Errorf("%s has it: %v", name, err)
+		}
 	}
 }

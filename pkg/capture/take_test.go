@@ -265,7 +265,7 @@ func TestAContextThatEndsLetsTheProcessGo(t *testing.T) {
 	}
 }
 
-func TestADroppedDumpIsNotRead(t *testing.T) {
+func TestP5_ADroppedDumpIsNotRead(t *testing.T) {
 	job, w := newJob(t)
 	job.Verdict = Verdict{Action: Drop, Reason: spool.ReasonOptedOut}
 	o := Take(t.Context(), job)

@@ -258,7 +258,7 @@ func TestACoreThatEndsEarlyTellsWhatItHas(t *testing.T) {
 	}
 }
 
-func TestP8ANoteBombIsReadInBoundedMemory(t *testing.T) {
+func TestP8_ANoteBombIsReadInBoundedMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds 100 MiB")
 	}
@@ -285,7 +285,7 @@ func TestP8ANoteBombIsReadInBoundedMemory(t *testing.T) {
 	t.Logf("allocated %d KiB, kept %d KiB, of notes of %d MiB", allocated>>10, kept>>10, p.HeadEnd()>>20)
 }
 
-func TestP8WhatTheHeadersClaimAllocatesNothingLarge(t *testing.T) {
+func TestP8_WhatTheHeadersClaimAllocatesNothingLarge(t *testing.T) {
 	core := corefiletest.Build(server(elf.EM_X86_64))
 	binary.LittleEndian.PutUint16(core[56:], 0xffff)
 	binary.LittleEndian.PutUint64(core[64+8:], 64+56*maxSegments) // the notes begin behind a million segments
@@ -317,7 +317,7 @@ func cost(f func() any) (allocated, kept int64) {
 	return allocated, int64(after.HeapAlloc) - int64(before.HeapAlloc)
 }
 
-func TestP9AnEvilFirstPageIsReadWithoutHarm(t *testing.T) {
+func TestP9_AnEvilFirstPageIsReadWithoutHarm(t *testing.T) {
 	evil := func(change func(page []byte)) []byte {
 		page := corefiletest.FilePage(elf.EM_X86_64, exeID, false)
 		change(page)

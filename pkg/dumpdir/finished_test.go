@@ -42,7 +42,7 @@ func TestWhenAFileIsFinished(t *testing.T) {
 	}
 }
 
-func TestAChangeTimeInTheFutureDoesNotCount(t *testing.T) {
+func TestW7_AChangeTimeInTheFutureDoesNotCount(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	o := observation{since: now.Add(-time.Minute)}
 	o.state.ctime = unix.NsecToTimespec(now.Add(time.Hour).UnixNano())

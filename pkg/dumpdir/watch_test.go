@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"example.io/coredump/pkg/corefile/corefiletest"
 	"example.io/coredump/pkg/upload"
@@ -158,7 +160,7 @@ func TestFilesInDirectoriesThatAppearTogetherAreFound(t *testing.T) {
 	w.eventually(t, "an offer of each", func() bool { return slices.Equal(w.paths(), want) })
 }
 
-func TestAFileIsTakenWhenItsWriterHasClosedIt(t *testing.T) {
+func TestW7_AFileIsTakenWhenItsWriterHasClosedIt(t *testing.T) {
 	w := watchDir(t, t.TempDir(), Options{Settle: time.Hour})
 	data := core(100_000)
 	f, err := os.Create(filepath.Join(w.dir, "core.1"))
@@ -196,12 +198,13 @@ func TestACoreThatEndsEarlyIsTakenAfterResting(t *testing.T) {
 	}
 }
 
-func TestHostileFilesStayWhereTheyAre(t *testing.T) {
+// TestW14_HostileFilesStayAsTheyAre also looks at owners and rights: nothing is changed by a name.
+func TestW14_HostileFilesStayAsTheyAre(t *testing.T) {
 	dir := t.TempDir()
 	reasons := hostile(t, dir)
 	write(t, filepath.Join(dir, "notes.txt"), []byte("no name of the template"))
 	reasons["notes.txt"] = ignored
-	before := names(t, dir)
+	before, rights := names(t, dir), rightsOf(t, dir)
 	w := watchDir(t, dir, Options{})
 	w.eventually(t, "a report of each", func() bool {
 		for name, reason := range reasons {
@@ -217,9 +220,68 @@ func TestHostileFilesStayWhereTheyAre(t *testing.T) {
 	if len(w.paths()) != 0 || !slices.Equal(before, after) {
 		t.Errorf("offered %q; there were %q, there are %q", w.paths(), before, after)
 	}
+	if after := rightsOf(t, dir); !maps.Equal(rights, after) {
+		t.Errorf("there were %v, there are %v", rights, after)
+	}
 }
 
-func TestWhatCannotBeUploadedIsSetAside(t *testing.T) {
+// rightsOf gives mode, owner and number of names of everything in the directory that is not ours.
+func rightsOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	rights := map[string]string{}
+	for _, name := range names(t, dir) {
+		var st unix.Stat_t
+		must(t, unix.Lstat(name, &st))
+		if name != dir && filepath.Base(name) != AsideDir {
+			rights[name] = fmt.Sprintf("%o %d:%d %d", st.Mode, st.Uid, st.Gid, st.Nlink)
+		}
+	}
+	return rights
+}
+
+func TestW6_AFileThatClaimsToBeHugeIsSetAsideUnread(t *testing.T) {
+	w := watchDir(t, t.TempDir(), Options{Rules: Rules{MaxSize: 1 << 30}})
+	name := filepath.Join(w.dir, "ns/pod/c/core.1")
+	write(t, name, core(1000))
+	w.eventually(t, "a file of the largest size", func() bool { return os.Truncate(name, 8<<40) == nil }) // ext4 allows 16 TiB
+	w.eventually(t, "it set aside", func() bool {
+		notes, _ := filepath.Glob(filepath.Join(w.dir, ".aside/*.json"))
+		return len(notes) == 1
+	})
+	if got := w.paths(); len(got) != 0 {
+		t.Errorf("offered: %q", got)
+	}
+}
+
+func TestW10_NamesOfALargeDirectoryAreReadInSteps(t *testing.T) {
+	r, dir := openRoot(t)
+	const n = 3*walkStep + 1
+	for i := range n {
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("core.%d", i+1)), nil, 0o600))
+	}
+	seen := &visited{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	must(t, r.walk(ctx, ".", seen))
+	if len(seen.entries) != n {
+		t.Errorf("%d of %d", len(seen.entries), n)
+	}
+	// It ends between steps: no list of all names was made first.
+	cancelling := &cancels{cancel: cancel}
+	if err := r.walk(ctx, ".", cancelling); err == nil || len(cancelling.entries) > walkStep {
+		t.Errorf("%d entries after its end, %v", len(cancelling.entries), err)
+	}
+}
+
+// cancels ends a walk at its first entry.
+type cancels struct {
+	visited
+	cancel func()
+}
+
+func (c *cancels) entry(name string) { c.cancel(); c.visited.entry(name) }
+
+func TestW12_WhatCannotBeUploadedIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	for name, data := range map[string][]byte{
 		"ns/pod/c/core.1":    []byte("text"),
@@ -243,7 +305,7 @@ func TestWhatCannotBeUploadedIsSetAside(t *testing.T) {
 	}
 }
 
-func TestLostEventsAreMadeUpForByAScan(t *testing.T) {
+func TestW10_LostEventsAreMadeUpForByAScan(t *testing.T) {
 	w := watchDir(t, t.TempDir(), Options{})
 	must(t, os.Mkdir(filepath.Join(w.dir, "blind"), 0o755))
 	watched := func() bool { return slices.Contains(w.notify.WatchList(), filepath.Join(w.dir, "blind")) }
@@ -280,7 +342,7 @@ func TestWhatIsNotTakenIsOfferedAgain(t *testing.T) {
 	w.takes(t, "ns/pod/c/core.1")
 }
 
-func TestADumpThatChangesIsNotOpenedButOfferedAgain(t *testing.T) {
+func TestW8_ADumpThatChangesIsNotOpenedButOfferedAgain(t *testing.T) {
 	w := watchDir(t, t.TempDir(), Options{})
 	name := filepath.Join(w.dir, "ns/pod/c/core.1")
 	write(t, name, core(1000))
@@ -332,7 +394,7 @@ func TestADumpThatIsRemovedIsGone(t *testing.T) {
 	}
 }
 
-func TestTheRecordSaysWhatTheNameSays(t *testing.T) {
+func TestW11_TheRecordSaysWhatTheNameSaysAndThatItIsAClaim(t *testing.T) {
 	template, err := ParseTemplate("core-%e-%t-%p-%s-%P-%u")
 	must(t, err)
 	w := watchDir(t, t.TempDir(), Options{Rules: Rules{Template: template, NodeName: "n1", Version: "v1"}})
@@ -390,7 +452,7 @@ func TestOneHandlerAtATimeHasTheDirectory(t *testing.T) {
 	must(t, second.Lock(t.Context()))
 }
 
-func TestAPodMayNotBeLookedIntoForEver(t *testing.T) {
+func TestW10_APodMayNotBeLookedIntoForEver(t *testing.T) {
 	dir := t.TempDir()
 	deep := filepath.Join(dir, strings.Repeat("d/", maxDepth))
 	write(t, filepath.Join(deep, "core.1"), core(1000))

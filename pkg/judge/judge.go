@@ -107,8 +107,9 @@ type Decision struct {
 	// Invalid are the settings of namespace and pod that mean nothing.
 	Invalid []Invalid
 
-	judge *Judge
-	once  sync.Once
+	// counted is the judge whose counts have the crash, judge the one with whom it is active; nil where there is none.
+	counted, judge *Judge
+	once           sync.Once
 }
 
 // Judge decides about a crash. The caller calls Done of the decision, whatever it is, when the capture is over.
@@ -128,6 +129,7 @@ func (j *Judge) Judge(s Subject) *Decision {
 		return d
 	}
 	now := j.clock.Now()
+	d.counted = j
 	own, ns := j.windows(d.Workload, now)
 	defer func() { d.Counts = own.counts(); j.signal() }()
 	reason := spool.Reason("")
@@ -165,6 +167,37 @@ func (d *Decision) Done(o spool.Outcome) {
 		own, ns := j.windows(d.Workload, j.clock.Now())
 		j.end(own, ns, &o)
 	})
+}
+
+// Forget takes the judgement back, as if it had never been made, because nobody acted on it: whoever took the dump did so without it, or was
+// killed. Count counts the dump when it is known how it ended. Like Done, and instead of it, it is called once.
+func (d *Decision) Forget() {
+	d.once.Do(func() {
+		if d.counted == nil {
+			return
+		}
+		j := d.counted
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		own, ns := j.windows(d.Workload, j.clock.Now())
+		for _, w := range []*window{own, ns} {
+			// The hour may have changed since it was counted.
+			if d.judge != nil {
+				w.kept = max(w.kept-1, 0)
+			} else {
+				w.suppressed = max(w.suppressed-1, 0)
+			}
+		}
+		if d.judge != nil {
+			j.active--
+		}
+		j.signal()
+	})
+}
+
+// Wanted tells whether dumps of the subject are wanted. Nothing is counted, and nobody told.
+func (j *Judge) Wanted(s Subject) bool {
+	return j.config.read(s.NamespaceLabels, s.PodAnnotations).capture
 }
 
 // Count takes into account a dump that was taken, or suppressed, without a judgement: nobody was there in time.

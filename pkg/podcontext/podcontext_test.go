@@ -87,7 +87,7 @@ func TestPodContainerAndLogAreGathered(t *testing.T) {
 	}
 }
 
-func TestValuesOfTheEnvironmentAreLeftOutUnlessAskedFor(t *testing.T) {
+func TestP11_ValuesOfTheEnvironmentAreLeftOutUnlessAskedFor(t *testing.T) {
 	client := fake.NewSimpleClientset(pod()).CoreV1()
 	got, err := gather(t, Gatherer{Pods: client}, who)
 	if err != nil || strings.Contains(got[PodFile], secret) || strings.Count(got[PodFile], "TOKEN") != 3 || strings.Count(got[PodFile], "REF") != 3 || strings.Contains(got[PodFile], "kubectl") {

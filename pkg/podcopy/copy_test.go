@@ -176,7 +176,7 @@ func TestTheRightsOfOtherThreadsStayAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestADumpOfAPrivilegedProcessIsNotCopied(t *testing.T) {
+func TestP12_ADumpOfAPrivilegedProcessIsNotCopied(t *testing.T) {
 	c := newCopier(t)
 	_, root := container(t)
 	if _, err := c.Prepare(t.Context(), root, "/data/core", values, owner, 2); Reason(err) != "refused" {

@@ -218,7 +218,7 @@ func TestUsageCountsBlocksAndNotHoles(t *testing.T) {
 	}
 }
 
-func TestRoomIsTheLeastThatAnyLimitLeaves(t *testing.T) {
+func TestP17_RoomIsTheLeastThatAnyLimitLeaves(t *testing.T) {
 	const gib = 1 << 30
 	for _, c := range []struct {
 		limits       Limits

@@ -71,15 +71,15 @@ func (d *dump) open(e *spool.Entry) (*upload.Opened, error) {
 		Size:   st.Size(),
 		File:   file,
 		Identify: func(ctx context.Context, rec *v1alpha1.CoreDump) error {
-			return d.identify(ctx, file, meta, rec)
+			return d.identify(ctx, file, meta, outcome, rec)
 		},
 		Context: func(ctx context.Context) ([]bundle.File, error) { return d.context(ctx, file, meta) },
 	}, nil
 }
 
-// identify fills in whose it is. What nobody can say goes where only administrators find it.
-func (d *dump) identify(ctx context.Context, f *file, meta *spool.Meta, rec *v1alpha1.CoreDump) error {
-	who, err := d.source.whose(ctx, f.entry, meta)
+// identify fills in whose it is, and sees to it that the dump has been told of before it leaves the node. What nobody can say goes where only administrators find it.
+func (d *dump) identify(ctx context.Context, f *file, meta *spool.Meta, outcome *spool.Outcome, rec *v1alpha1.CoreDump) error {
+	who, err := d.source.settle(ctx, f.entry, meta, outcome)
 	if err == nil {
 		who.Fill(rec)
 		f.who = &who

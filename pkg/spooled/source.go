@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,6 @@ import (
 	"example.io/coredump/pkg/cgroup"
 	"example.io/coredump/pkg/identity"
 	"example.io/coredump/pkg/spool"
-	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/upload"
 )
 
@@ -46,7 +46,10 @@ type Options struct {
 	Gather func(ctx context.Context, id cgroup.ID, who identity.Who) ([]bundle.File, error)
 	// Attended tells whether somebody still works on an entry; it is left alone until that is over, and Look is called then. nil: nobody.
 	Attended func(entry string) bool
-	// Ended is told once of each entry, as soon as it is known whose it is or that this will never be known.
+	// Wanted tells whether somebody wants dumps of theirs to be kept; it is asked of those that were taken while nobody could be asked. nil: everybody does.
+	Wanted func(who identity.Who) bool
+	// Ended is told of each entry, as soon as it is known whose it is or that this will never be known: once, but for one that was being told of when the program
+	// was killed. It does not block.
 	Ended func(ctx context.Context, e *Ended)
 	// Salvaged is told what was found of killed writers.
 	Salvaged func(ctx context.Context, s spool.Salvaged)
@@ -70,11 +73,17 @@ type Source struct {
 
 	scanned atomic.Bool
 	beat    atomic.Int64
+	// asked is the entry whose turn it was last, of those that are not settled. The loop's own.
+	asked string
+
+	mu sync.Mutex
+	// told has the entries that Ended has been told of, and whether they are to be removed.
+	told map[string]bool
 }
 
 // New makes a source. The spool stays the caller's.
 func New(opts Options) *Source {
-	return &Source{opts: opts, look: make(chan struct{}, 1)}
+	return &Source{opts: opts, look: make(chan struct{}, 1), told: map[string]bool{}}
 }
 
 // Look makes the source look at the spool soon. It never blocks.
@@ -149,7 +158,10 @@ func (s *Source) scan(ctx context.Context, offer func(upload.Dump) bool) {
 	names, err := s.opts.Spool.Ready()
 	if err != nil {
 		log.Error(err, "The spool cannot be listed")
+		return
 	}
+	s.forgetAllBut(names)
+	var unsettled []string
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return
@@ -158,56 +170,43 @@ func (s *Source) scan(ctx context.Context, offer func(upload.Dump) bool) {
 		if s.opts.Attended != nil && s.opts.Attended(name) {
 			continue
 		}
-		if err := s.entry(ctx, name, offer); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			log.Error(err, "An entry of the spool cannot be settled and is tried again", "entry", name)
+		settled, err := s.offer(name, offer)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Error(err, "An entry of the spool cannot be read and is tried again", "entry", name)
+		}
+		if err == nil && !settled {
+			unsettled = append(unsettled, name)
 		}
 	}
+	s.settleAll(ctx, unsettled)
 }
 
-// entry offers a dump, and settles an entry without one.
-func (s *Source) entry(ctx context.Context, name string, offer func(upload.Dump) bool) error {
+// offer offers a dump to be uploaded, which waits for nothing; what is not taken is offered again by the next scan. Whether there is nothing to be told of
+// the entry any more, it says too.
+func (s *Source) offer(name string, offer func(upload.Dump) bool) (settled bool, err error) {
+	remove, settled := s.wasTold(name)
+	switch {
+	case remove:
+		return true, s.opts.Spool.Remove(name)
+	case settled:
+		offer(&dump{source: s, name: name})
+		return true, nil
+	}
 	e, err := s.opts.Spool.Entry(name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer e.Close()
-	meta, outcome, err := read(e)
+	_, outcome, err := read(e)
 	if errors.Is(err, spool.ErrRecord) {
-		return s.opts.Spool.SetAside(name, err.Error())
+		return true, s.opts.Spool.SetAside(name, err.Error())
 	} else if err != nil {
-		return err
+		return false, err
 	}
-	err = s.tell(ctx, e, meta, outcome)
 	if outcome.Suppressed == "" {
-		offer(&dump{source: s, name: name}) // what is not taken is offered again by the next scan
-		return nil                          // whoever uploads it asks again whose it is, and tells about it
+		offer(&dump{source: s, name: name})
 	}
-	if err == nil {
-		err = s.opts.Spool.Remove(name)
-	}
-	return err
-}
-
-// toldFile is the mark of an entry that Ended has been told of.
-const toldFile = "told"
-
-// tell tells of an entry, if that was not done yet and it is known whose it is.
-func (s *Source) tell(ctx context.Context, e *spool.Entry, meta *spool.Meta, outcome *spool.Outcome) error {
-	if _, err := e.ReadFile(toldFile, 1); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	who, err := s.whose(ctx, e, meta)
-	ended := &Ended{Entry: e.Name(), Meta: meta, Outcome: outcome, Who: who, Known: err == nil}
-	if err != nil && !errors.Is(err, errUnknown) {
-		return err
-	}
-	if ended.Known {
-		ended.Name = storage.Key{Namespace: who.Namespace, Pod: who.Pod, Container: who.Container, ID: id(meta)}.Name()
-	}
-	if s.opts.Ended != nil {
-		s.opts.Ended(ctx, ended)
-	}
-	return e.WriteFile(toldFile, nil)
+	return false, nil
 }
 
 func read(e *spool.Entry) (*spool.Meta, *spool.Outcome, error) {

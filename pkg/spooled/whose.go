@@ -23,6 +23,9 @@ const (
 	hope = time.Hour
 	// maxIdentity bounds identity.json.
 	maxIdentity = 256 << 10
+	// privileged is what the kernel says (%d) of a process that has rights, or has read what its user may not: one that changed its user, or a program that is setuid. Its
+	// memory is for root alone (fs.suid_dumpable in proc_sys_fs(5)), so its dump is for administrators.
+	privileged = 2
 )
 
 // errUnknown means that it will never be known whose a dump is.
@@ -31,6 +34,9 @@ var errUnknown = errors.New("whose it is cannot be told")
 // whose tells whose the dump is: what was found out while the process was held, or else what can be found out now. It
 // fails with errUnknown where that is nobody's guess; other errors mean to try again.
 func (s *Source) whose(ctx context.Context, e *spool.Entry, m *spool.Meta) (identity.Who, error) {
+	if m.Dumpable == privileged {
+		return identity.Who{}, fmt.Errorf("%w: its owner himself may not read it (PR_GET_DUMPABLE is 2)", errUnknown)
+	}
 	data, err := e.ReadFile(spool.IdentityFile, maxIdentity)
 	if err == nil {
 		who, err := identity.DecodeWho(data)
@@ -51,8 +57,12 @@ func (s *Source) whose(ctx context.Context, e *spool.Entry, m *spool.Meta) (iden
 		return identity.Who{}, fmt.Errorf("%w: %w", errUnknown, err)
 	}
 	crash := time.Unix(0, m.CrashTime)
-	who, err := s.opts.Locator.Locate(ctx, id, crash)
+	asking, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	who, err := s.opts.Locator.Locate(asking, id, crash)
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return identity.Who{}, err // we are about to end: that is nobody's answer
 	case err == nil:
 		s.remember(ctx, e, who)
 		return who, nil

@@ -22,9 +22,11 @@ import (
 // collect writes down whose the dump is, and what is known of pod and container.
 func (w *Witness) collect(ctx context.Context, a *attendance, known bool) {
 	defer close(a.collected)
+	ctx, cancel := context.WithTimeout(ctx, collectTime)
+	defer cancel()
 	log := klog.FromContext(ctx)
-	who, err := a.who, error(nil)
-	for !known && ctx.Err() == nil {
+	who, err := a.who, errUnverified
+	for !known && a.crash.Meta.Verified && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(askAgain):
@@ -39,19 +41,11 @@ func (w *Witness) collect(ctx context.Context, a *attendance, known bool) {
 		log.V(2).Info("Whose a dump is will be asked again when it is uploaded", "entry", a.crash.Entry, "err", err)
 		return
 	}
-	e, err := w.opts.Spool.Entry(a.crash.Entry)
-	if err != nil {
-		log.Error(err, "The entry of a dump that is being taken cannot be opened", "entry", a.crash.Entry)
+	e := w.write(ctx, a, who)
+	if e == nil {
 		return
 	}
 	defer e.Close()
-	data, err := who.Encode()
-	if err == nil {
-		err = e.WriteFile(spool.IdentityFile, data)
-	}
-	if err != nil {
-		log.Error(err, "Whose a dump is cannot be written down; it is asked again when it is uploaded", "entry", a.crash.Entry)
-	}
 	id, err := cgroup.Parse(a.crash.Meta.Cgroup)
 	if err != nil {
 		return // it could be when it was known whose it is
@@ -67,11 +61,43 @@ func (w *Witness) collect(ctx context.Context, a *attendance, known bool) {
 	}
 }
 
+// note writes down whose a dump is of which nothing is kept, if that is known: there is somebody to be told that it was not.
+func (w *Witness) note(ctx context.Context, a *attendance, known bool) {
+	defer close(a.collected)
+	if !known {
+		return
+	}
+	if e := w.write(ctx, a, a.who); e != nil {
+		e.Close()
+	}
+}
+
+// write writes down whose a dump is. It gives the entry, which the caller closes, or nil where it cannot be opened.
+func (w *Witness) write(ctx context.Context, a *attendance, who identity.Who) *spool.Entry {
+	e, err := w.opts.Spool.Entry(a.crash.Entry)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "The entry of a dump that is being taken cannot be opened", "entry", a.crash.Entry)
+		return nil
+	}
+	data, err := who.Encode()
+	if err == nil {
+		err = e.WriteFile(spool.IdentityFile, data)
+	}
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Whose a dump is cannot be written down; it is asked again when it is uploaded", "entry", a.crash.Entry)
+	}
+	return e
+}
+
 // prepare opens the directory where the pod wants a copy.
 func (w *Witness) prepare(ctx context.Context, a *attendance) {
 	defer close(a.prepared)
 	pattern, wanted := a.who.Annotations[podcopy.Key]
-	if !wanted || !a.who.Verified || a.crash.Root == nil {
+	if !wanted || !a.who.Verified {
+		return
+	}
+	if a.crash.Root == nil {
+		w.opts.Teller.Copied(ctx, a.who, "", errNoRoot)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // the process may be held for this
@@ -85,27 +111,37 @@ func (w *Witness) prepare(ctx context.Context, a *attendance) {
 	a.target = target
 }
 
-// copy writes the copy that the pod wants.
-func (w *Witness) copy(ctx context.Context, a *attendance) {
+// errNoRoot is told where a pod wants a copy and there is no way to its files.
+var errNoRoot = errors.New("the process was gone before its file system could be opened")
+
+// copy writes the copy that the pod wants, of a dump that is complete as far as it will ever be.
+func (w *Witness) copy(ctx context.Context, a *attendance, o *spool.Outcome) {
 	if a.target == nil {
 		return
 	}
 	defer a.target.Close()
+	if o == nil || o.Suppressed != "" {
+		return // there is no dump, or its taker still writes to it
+	}
+	path := a.target.Path()
+	w.opts.Teller.Copied(ctx, a.who, path, w.copyTo(ctx, a))
+}
+
+func (w *Witness) copyTo(ctx context.Context, a *attendance) error {
 	e, err := w.opts.Spool.Entry(a.crash.Entry)
 	if err != nil {
-		return // there is no dump
+		return err
 	}
 	defer e.Close()
 	core, err := e.OpenCore()
 	if err != nil {
-		return // it was suppressed
+		return err
 	}
 	defer core.Close()
 	ctx, cancel := context.WithTimeout(ctx, copyTime)
 	defer cancel()
-	path := a.target.Path()
 	_, err = a.target.Write(ctx, core)
-	w.opts.Teller.Copied(ctx, a.who, path, err)
+	return err
 }
 
 // values are what the pattern of a copy may name.

@@ -8,6 +8,7 @@ package witness
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ type Options struct {
 	Gather func(ctx context.Context, id cgroup.ID, who identity.Who) ([]bundle.File, error)
 	Copier *podcopy.Copier
 	Teller Teller
-	// Finished is called when nothing is done any more for an entry.
+	// Finished is called when nothing is done any more for an entry, which then may be taken on.
 	Finished func(entry string)
 }
 
@@ -72,7 +73,9 @@ type attendance struct {
 	crash    *notify.Crash
 	who      identity.Who
 	decision *judge.Decision
-	cancel   context.CancelFunc
+	// working is what it is done under, and cancel ends that.
+	working context.Context
+	cancel  context.CancelFunc
 	// target is where a copy goes; nil where none is wanted or possible. Valid after prepared is closed.
 	target   *podcopy.Target
 	prepared chan struct{}
@@ -92,30 +95,47 @@ func (w *Witness) Attended(entry string) bool {
 	return w.attended[entry] != nil
 }
 
-// Wait returns when all work has ended that was going on. No crash may be judged any more.
-func (w *Witness) Wait() { w.work.Wait() }
+// Wait returns when all work has ended that was going on. When ctx ends, so does the work: copies that are not complete then are given up. No crash
+// may be judged any more.
+func (w *Witness) Wait(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, a := range w.attended {
+			a.cancel()
+		}
+	})
+	defer stop()
+	w.work.Wait()
+}
 
 // Judge says what is done with a dump.
 func (w *Witness) Judge(ctx context.Context, crash *notify.Crash) capture.Verdict {
 	start := time.Now()
+	// Not ended by ctx: that lasts only as long as corepipe waits for the verdict.
+	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a := &attendance{crash: crash, working: working, cancel: cancel, prepared: make(chan struct{}), collected: make(chan struct{})}
+	// From now on, for corepipe may give up waiting at any moment, and have its entry in ready before the verdict is there.
+	w.mu.Lock()
+	w.attended[crash.Entry] = a
+	w.mu.Unlock()
 	who, err := w.locate(ctx, &crash.Meta)
 	if err != nil {
 		klog.FromContext(ctx).V(2).Info("It is not known yet whose a dump is", "entry", crash.Entry, "err", err)
 	}
-	a := &attendance{crash: crash, who: who, prepared: make(chan struct{}), collected: make(chan struct{})}
-	a.decision = w.opts.Judge.Judge(Subject(who))
+	a.who, a.decision = who, w.opts.Judge.Judge(Subject(who))
 	w.opts.Teller.Judged(ctx, crash.Meta.Mode, who, a.decision, time.Since(start))
-	if a.decision.Verdict.Action != capture.Keep {
-		return a.decision.Verdict
+	switch known := err == nil; a.decision.Verdict.Action {
+	case capture.Keep:
+		w.work.Go(func() { w.prepare(a.working, a) })
+		w.work.Go(func() { w.collect(working, a, known) })
+	case capture.Drop:
+		close(a.prepared)
+		w.work.Go(func() { w.note(working, a, known) })
+	default: // there will be no entry
+		close(a.prepared)
+		close(a.collected)
 	}
-	// Not ended by ctx: that lasts only as long as corepipe waits for the verdict.
-	collecting, cancel := context.WithTimeout(context.WithoutCancel(ctx), collectTime)
-	a.cancel = cancel
-	w.mu.Lock()
-	w.attended[crash.Entry] = a
-	w.mu.Unlock()
-	w.work.Go(func() { w.prepare(collecting, a) })
-	w.work.Go(func() { w.collect(collecting, a, err == nil) })
 	return a.decision.Verdict
 }
 
@@ -131,9 +151,14 @@ func (w *Witness) Ended(crash *notify.Crash) {
 	w.work.Go(func() {
 		defer w.finish(crash.Entry)
 		defer a.cancel()
-		ctx := context.Background()
-		a.decision.Done(w.outcome(ctx, crash.Entry))
-		w.copy(ctx, a)
+		// Where nobody acted on the verdict, or the taker was killed, the dump is counted when its entry is in ready; see spool.Salvage.
+		o := w.outcome(a.working, a)
+		if o == nil || !o.Answered {
+			a.decision.Forget()
+		} else {
+			a.decision.Done(*o)
+		}
+		w.copy(a.working, a, o)
 		<-a.collected
 	})
 }
@@ -145,18 +170,21 @@ func (w *Witness) finish(entry string) {
 	w.opts.Finished(entry)
 }
 
-// outcome is how the taking of the dump ended. Where its taker was killed, whatever there is will be finished by spool.Salvage.
-func (w *Witness) outcome(ctx context.Context, entry string) spool.Outcome {
-	e, err := w.opts.Spool.Entry(entry)
+// outcome is how the taking of the dump ended, nil where nobody said so.
+func (w *Witness) outcome(ctx context.Context, a *attendance) *spool.Outcome {
+	e, err := w.opts.Spool.Entry(a.crash.Entry)
 	if err == nil {
 		defer e.Close()
 		var o *spool.Outcome
 		if o, err = e.Outcome(); err == nil {
-			return *o
+			return o
 		}
 	}
-	klog.FromContext(ctx).Info("The taker of a dump ended without saying how", "entry", entry, "err", err)
-	return spool.Outcome{Truncated: spool.ReasonAbandoned}
+	if a.decision.Verdict.Action == capture.Forward && errors.Is(err, fs.ErrNotExist) {
+		return &spool.Outcome{Answered: true} // as it should be
+	}
+	klog.FromContext(ctx).Info("The taker of a dump has not said how it ended; what there is of it will be finished", "entry", a.crash.Entry, "err", err)
+	return nil
 }
 
 // errUnverified is returned for a process that was gone before everything about it had been read.

@@ -19,11 +19,15 @@ import (
 
 // bench is what all benchmarks have in common: the core, the S3 server, and a directory with everything.
 type bench struct {
-	dir, core string
-	size      int64
-	bin       string
-	assets    string
-	store     *cluster.Store
+	dir string
+	// core is the file that is uploaded, once needCore has made it, and size its length.
+	core string
+	size int64
+	// crasher is the program that crashes, once needCrasher has built it.
+	crasher string
+	bin     string
+	assets  string
+	store   *cluster.Store
 }
 
 // round has the measurements of one round: what two benchmarks need is measured once.
@@ -31,9 +35,10 @@ type round struct {
 	*bench
 	uploads   map[string]upload
 	downloads *download
+	holds     map[string]hold
 }
 
-// setUp makes the core and starts the S3 server. What it gives has to be cleaned up, also after an error.
+// setUp starts the S3 server. What it gives has to be cleaned up, also after an error.
 func setUp(ctx context.Context, parent string, size int64) (b *bench, err error) {
 	b = &bench{size: size}
 	env := map[string]string{"COREDUMP_BIN": "", "COREDUMP_CONTROLPLANE": "", "COREDUMP_S3SERVER": ""}
@@ -43,19 +48,29 @@ func setUp(ctx context.Context, parent string, size int64) (b *bench, err error)
 		}
 	}
 	b.bin, b.assets = env["COREDUMP_BIN"], env["COREDUMP_CONTROLPLANE"]
-	if err := checkRoom(parent, size); err != nil {
+	// The name is for crash.WithSettings, which has to know a pattern of ours.
+	if b.dir, err = os.MkdirTemp(parent, "coredump-test-b-"); err != nil {
 		return b, err
-	}
-	if b.dir, err = os.MkdirTemp(parent, "coredump-bench-"); err != nil {
-		return b, err
-	}
-	b.core = filepath.Join(b.dir, "core")
-	progress("making a core of %d MiB", size>>20)
-	if err := makeCore(b.core, size); err != nil {
-		return b, fmt.Errorf("make the core: %w", err)
 	}
 	b.store, err = cluster.StartStore(ctx, b.dir, env["COREDUMP_S3SERVER"], filepath.Join("artifacts", "s3", "bucket-policy.json"))
 	return b, err
+}
+
+// needCore makes the core, once.
+func (b *bench) needCore() error {
+	if b.core != "" {
+		return nil
+	}
+	if err := checkRoom(b.dir, b.size); err != nil {
+		return err
+	}
+	core := filepath.Join(b.dir, "core")
+	progress("making a core of %d MiB", b.size>>20)
+	if err := makeCore(core, b.size); err != nil {
+		return fmt.Errorf("make the core: %w", err)
+	}
+	b.core = core
+	return nil
 }
 
 // checkRoom says so beforehand where the disk is too small for the core, the copy of it that nodehandler may delete, and what

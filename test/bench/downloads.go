@@ -40,6 +40,9 @@ func (r *round) download(ctx context.Context) (d download, err error) {
 	if r.downloads != nil {
 		return *r.downloads, nil
 	}
+	if err := r.needCore(); err != nil {
+		return d, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, downloadPatience, fmt.Errorf("not downloaded within %s", downloadPatience))
 	defer cancel()
 	defer func() { err = errors.Join(err, r.emptyStore()) }()

@@ -2,11 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures what the project promises: how much memory nodehandler and apiserver need for a large dump,
-// and how fast an upload is beside the tools that one would use without us. Ours and theirs are measured in turn, on the same file and
-// the same S3 server, so that only the ratio counts and not the machine. Everything happens on the loopback interface.
+// how fast an upload is beside the tools that one would use without us, and how long a crashed process is held for its dump beside other handlers of core_pattern. Ours and theirs are measured in
+// turn, on the same file and the same S3 server, or the same process, so that only the ratio counts and not the machine. Everything happens on the loopback interface.
 //
 // "make bench" sets up what it needs: the environment variables COREDUMP_BIN, COREDUMP_S3SERVER and COREDUMP_CONTROLPLANE, see
-// hack/test-env.sh, and the Debian packages awscli and rclone.
+// hack/test-env.sh, and Debian packages, see hack/install-deps.sh.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	name := flags.String("run", "", "run only the benchmark of this name")
+	name := flags.String("run", "", "run only the benchmarks whose names begin so")
 	output := flags.String("output", "_output/bench.json", "file for the results")
 	rounds := flags.Int("rounds", 3, "how often everything is measured")
 	size := flags.String("size", "4Gi", "length of the core; the limits on memory are for any length")

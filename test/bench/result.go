@@ -15,8 +15,7 @@ import (
 
 // result is the measurements of a benchmark. Value is their median.
 type result struct {
-	name  string
-	limit float64
+	name, promise string
 
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit"`
@@ -34,27 +33,42 @@ func summarize(b benchmark, values []float64) result {
 	slices.Sort(values)
 	n := len(values)
 	return result{
-		name: b.name, limit: b.limit, Unit: b.unit, Peer: b.peer, Runs: n,
+		name: b.name, promise: b.promise(), Unit: b.unit, Peer: b.peer, Runs: n,
 		Value: (values[(n-1)/2] + values[n/2]) / 2, Min: values[0], Max: values[n-1],
 	}
 }
 
-func (r result) exceeds(limit float64) error {
-	if limit > 0 && r.Max > limit {
-		return fmt.Errorf("%s: %.1f %s exceeds the limit of %g", r.name, r.Max, r.Unit, limit)
+// breaks tells whether the result breaks what the benchmark promises.
+func (r result) breaks(b benchmark) error {
+	switch {
+	case b.limit > 0 && r.Max > b.limit:
+		return fmt.Errorf("%s: %.1f %s exceeds the limit of %g", r.name, r.Max, r.Unit, b.limit)
+	case b.most > 0 && r.Value > b.most:
+		return fmt.Errorf("%s: a median of %.2f %s, at most %g is promised", r.name, r.Value, r.Unit, b.most)
+	case b.least > 0 && r.Value < b.least:
+		return fmt.Errorf("%s: a median of %.2f %s, at least %g is promised", r.name, r.Value, r.Unit, b.least)
 	}
 	return nil
 }
 
+// promise is what a benchmark promises, in short.
+func (b benchmark) promise() string {
+	switch {
+	case b.limit > 0:
+		return fmt.Sprintf("max <= %g", b.limit)
+	case b.most > 0:
+		return fmt.Sprintf("<= %g", b.most)
+	case b.least > 0:
+		return fmt.Sprintf(">= %g", b.least)
+	}
+	return ""
+}
+
 func (rs results) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tMEDIAN\tUNIT\tPEER\tRUNS\tMIN\tMAX\tLIMIT")
+	fmt.Fprintln(w, "NAME\tMEDIAN\tUNIT\tPEER\tRUNS\tMIN\tMAX\tPROMISED")
 	for _, r := range rs {
-		limit := ""
-		if r.limit > 0 {
-			limit = fmt.Sprint(r.limit)
-		}
-		fmt.Fprintf(w, "%s\t%.2f\t%s\t%s\t%d\t%.2f\t%.2f\t%s\n", r.name, r.Value, r.Unit, r.Peer, r.Runs, r.Min, r.Max, limit)
+		fmt.Fprintf(w, "%s\t%.2f\t%s\t%s\t%d\t%.2f\t%.2f\t%s\n", r.name, r.Value, r.Unit, r.Peer, r.Runs, r.Min, r.Max, r.promise)
 	}
 	_ = w.Flush()
 }

@@ -27,10 +27,24 @@ func TestSummarize(t *testing.T) {
 	}
 }
 
-func TestOneRunAboveTheLimitExceedsIt(t *testing.T) {
+func TestOneRunAboveTheLimitBreaksIt(t *testing.T) {
 	r := summarize(benchmark{name: "rss"}, []float64{90, 91, 101})
-	if r.exceeds(100) == nil || r.exceeds(102) != nil || r.exceeds(0) != nil {
-		t.Errorf("exceeds 100: %v, 102: %v, no limit: %v", r.exceeds(100), r.exceeds(102), r.exceeds(0))
+	if r.breaks(benchmark{limit: 100}) == nil || r.breaks(benchmark{limit: 102}) != nil || r.breaks(benchmark{}) != nil {
+		t.Error("a limit is for every run")
+	}
+}
+
+func TestPromisesOfTimesAreAboutTheMedian(t *testing.T) {
+	r := summarize(benchmark{name: "hold"}, []float64{0.5, 1.2, 9})
+	for _, b := range []benchmark{{most: 1.3}, {least: 1.1}, {most: 1.2, least: 1.2}} {
+		if err := r.breaks(b); err != nil {
+			t.Errorf("%+v: %v", b, err)
+		}
+	}
+	for _, b := range []benchmark{{most: 1.1}, {least: 1.3}} {
+		if r.breaks(b) == nil {
+			t.Errorf("%+v: kept", b)
+		}
 	}
 }
 

@@ -45,6 +45,9 @@ func (r *round) upload(ctx context.Context, subject string) (u upload, err error
 	if u, ok := r.uploads[subject]; ok {
 		return u, nil
 	}
+	if err := r.needCore(); err != nil {
+		return u, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, uploadPatience, fmt.Errorf("not uploaded within %s", uploadPatience))
 	defer cancel()
 	if err := r.emptyStore(); err != nil {

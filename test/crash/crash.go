@@ -20,6 +20,9 @@ import (
 // patternFile is the kernel's one setting for all processes outside of their own control; see core(5).
 const patternFile = "/proc/sys/kernel/core_pattern"
 
+// limitFile is how many helpers the kernel runs at a time, and whether it waits for them; see core(5).
+const limitFile = "/proc/sys/kernel/core_pipe_limit"
+
 // lockFile makes sure that one program at a time changes the pattern: it is one per kernel.
 const lockFile = "/tmp/core_pattern.lock"
 
@@ -29,14 +32,24 @@ const kernelDefault = "core"
 // marker is in every pattern that this package sets, to know it again.
 const marker = "coredump-test-"
 
-// WithPattern runs f while core_pattern is set so that a process that crashes leaves its core at dir/name, where name is a template of core(5). Before it returns the setting is
-// as it was, and if this process dies, however that happens, a watchdog process puts it back.
-// It waits for others who use the same lock. dir must contain "coredump-test-".
+// WithPattern runs f while core_pattern is set so that a process that crashes leaves its core at dir/name, where name is a template of core(5). See
+// WithSettings for the rest. dir must contain "coredump-test-".
 func WithPattern(dir, name string, f func() error) (err error) {
 	pattern := filepath.Join(dir, name)
-	if !strings.Contains(pattern, marker) || len(pattern) > 127 {
-		return fmt.Errorf("pattern %q: must contain %q and have at most 127 bytes (core(5))", pattern, marker)
+	if !strings.Contains(pattern, marker) || len(pattern) > maxPattern {
+		return fmt.Errorf("pattern %q: must contain %q and have at most %d bytes (core(5))", pattern, marker, maxPattern)
 	}
+	return WithSettings(func() error {
+		if err := os.WriteFile(patternFile, []byte(pattern), 0); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// WithSettings runs f, which may set core_pattern and core_pipe_limit. Before it returns they are as they were, and if this process dies, however that happens, a
+// watchdog process puts them back. It waits for others who use the same lock. A path in the pattern must contain "coredump-test-".
+func WithSettings(f func() error) (err error) {
 	lock, err := os.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -50,26 +63,30 @@ func WithPattern(dir, name string, f func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	if err := os.WriteFile(patternFile, []byte(pattern), 0); err != nil {
-		return err
-	}
 	return f()
 }
 
+// maxPattern is what fits into core_pattern, in bytes.
+const maxPattern = 127
+
 // watchdog starts a process that waits for the end of its standard input, which comes when restore is called or
-// when this process is gone, and then puts the pattern back. It shares the lock, so nobody else sets
-// the pattern before that.
+// when this process is gone, and then puts the settings back. It shares the lock, so nobody else sets
+// them before that.
 func watchdog(lock *os.File) (restore func() error, err error) {
-	data, err := os.ReadFile(patternFile)
+	pattern, err := os.ReadFile(patternFile)
 	if err != nil {
 		return nil, err
 	}
-	before := strings.TrimSuffix(string(data), "\n")
+	limit, err := os.ReadFile(limitFile)
+	if err != nil {
+		return nil, err
+	}
+	before := strings.TrimSuffix(string(pattern), "\n")
 	if strings.Contains(before, marker) {
 		before = kernelDefault
 	}
-	dog := exec.Command("sh", "-c", `cat >/dev/null; printf %s "$BEFORE" >`+patternFile)
-	dog.Env = append(os.Environ(), "BEFORE="+before)
+	dog := exec.Command("sh", "-c", `cat >/dev/null; printf %s "$BEFORE" >`+patternFile+`; printf %s "$LIMIT" >`+limitFile)
+	dog.Env = append(os.Environ(), "BEFORE="+before, "LIMIT="+strings.TrimSpace(string(limit)))
 	dog.ExtraFiles = []*os.File{lock}
 	dog.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of a terminal's Ctrl-C
 	in, err := dog.StdinPipe()

@@ -71,6 +71,6 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		cmd.Flags().AddFlagSet(fs)
 	}
 	cliflag.SetUsageAndHelpFunc(cmd, flags, columns)
-	cmd.AddCommand(newUninstall())
+	cmd.AddCommand(newUninstall(ctx))
 	return cmd
 }

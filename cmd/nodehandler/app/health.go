@@ -13,12 +13,15 @@ import (
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"example.io/coredump/pkg/capture/socket"
 	"example.io/coredump/pkg/storage"
 )
 
 const (
+	// storePatience is how long the store may be away before somebody is told who does not look at metrics.
+	storePatience = 5 * time.Minute
 	// storeInterval is how often the store is asked whether it is there, and storeTimeout how long it has for the answer.
 	storeInterval, storeTimeout = 15 * time.Second, 10 * time.Second
 )
@@ -54,9 +57,13 @@ type health struct {
 	pool     interface{ Alive() error }
 	synced   func() bool
 	stopping <-chan struct{}
+	// away is told, each time that the store is asked in vain, when it has been away for storePatience. It does not block. nil: nobody is.
+	away  func(ctx context.Context, what string)
+	clock clock.PassiveClock
 
 	mu       sync.Mutex
 	storeErr error
+	since    time.Time // of storeErr
 	asked    bool
 }
 
@@ -129,9 +136,13 @@ func (h *health) askStore(ctx context.Context) {
 	log := klog.FromContext(ctx)
 	switch {
 	case err != nil && (h.storeErr == nil || !h.asked):
+		h.since = h.clock.Now()
 		log.Error(err, "The store does not answer; dumps wait on the node")
 	case err == nil && h.storeErr != nil:
 		log.Info("The store answers again")
+	}
+	if away := h.clock.Since(h.since); err != nil && away >= storePatience && h.away != nil {
+		h.away(ctx, fmt.Sprintf("for %v: %v", away.Round(time.Minute), err))
 	}
 	h.storeErr, h.asked = err, true
 	if err == nil {

@@ -4,12 +4,16 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/file"
@@ -31,7 +35,12 @@ func TestTheProbesSayWhatTheyMean(t *testing.T) {
 	bucket := &storagetest.Faulty{Bucket: dir, Before: func(storagetest.Op, string) error { return storeErr }}
 	watcher, pool := &fakeWatcher{}, &fakeWatcher{}
 	synced, stopping := false, make(chan struct{})
-	h := &health{store: bucket, sources: []scanner{watcher}, pool: pool, synced: func() bool { return synced }, stopping: stopping}
+	clk := clocktesting.NewFakeClock(time.Now())
+	told := 0
+	h := &health{
+		store: bucket, sources: []scanner{watcher}, pool: pool, synced: func() bool { return synced }, stopping: stopping,
+		away: func(context.Context, string) { told++ }, clock: clk,
+	}
 	server := httptest.NewServer(h.handler())
 	defer server.Close()
 	expect := func(when, startup, live, ready string) {
@@ -56,9 +65,27 @@ func TestTheProbesSayWhatTheyMean(t *testing.T) {
 	storeErr = &storage.Error{Op: "ping", Kind: storage.ErrUnavailable}
 	h.askStore(t.Context())
 	expect("when the store is away", "ok", "ok", "store unavailable")
+	clk.Step(storePatience - time.Second)
+	h.askStore(t.Context())
+	if told != 0 {
+		t.Error("somebody was told of a short absence")
+	}
+	clk.Step(time.Second)
+	h.askStore(t.Context())
+	if told != 1 {
+		t.Error("nobody was told that the store has been away for long")
+	}
 	storeErr = nil
 	h.askStore(t.Context())
 	expect("when it is back", "ok", "ok", "ok")
+	clk.Step(time.Hour)
+	storeErr = &storage.Error{Op: "ping", Kind: storage.ErrUnavailable}
+	h.askStore(t.Context())
+	if told != 1 {
+		t.Error("another absence counts from the first one")
+	}
+	storeErr = nil
+	h.askStore(t.Context())
 	pool.err = errors.New("a worker is stuck")
 	expect("when a worker is stuck", "ok", "a worker is stuck", "ok")
 	pool.err, watcher.err = nil, errors.New("a loop is stuck")

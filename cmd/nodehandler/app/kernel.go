@@ -83,6 +83,7 @@ func (c *config) newKernel(ctx context.Context, who *identifier, teller *tell.Te
 	})
 	k.source = spooled.New(spooled.Options{
 		Spool: s, Place: who.place, Locator: who.locator, Gather: gather, Attended: k.witness.Attended, Ended: k.ended, Salvaged: k.salvaged,
+		Wanted: func(w identity.Who) bool { return k.judge.Wanted(witness.Subject(w)) },
 	})
 	for what, err := range map[string]error{
 		"dumps are counted anew": k.judge.Load(k.file(judgeFile)), "deleted pods are not remembered": who.remember(k.file(podsFile)),
@@ -143,7 +144,9 @@ func (k *kernel) run(ctx context.Context) error {
 		loops.Go(func() error { return k.listen(ctx) })
 	}
 	err := loops.Wait()
-	k.witness.Wait()
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.config.grace)
+	defer cancel()
+	k.witness.Wait(ending)
 	return err
 }
 

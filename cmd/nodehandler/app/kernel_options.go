@@ -4,9 +4,9 @@
 package app
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,7 +75,7 @@ func (o *kernelOptions) flags(nfs *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.corepipe, "corepipe", o.corepipe, "The program corepipe that is copied to --host-dir.")
 	fs.StringVar(&o.socket, "core-socket", o.socket, "Socket of mode socket, in a directory of the host that only root can enter, by the same path here.")
 	fs.IntVar(&o.pipeLimit, "core-pipe-limit", o.pipeLimit, "kernel.core_pipe_limit: how many dumps the kernel delivers at a time, in mode pipe. It drops the others.")
-	fs.StringVar(&o.suidDumpable, "suid-dumpable", o.suidDumpable, "fs.suid_dumpable: keep, 0 or 2. With 2, programs that changed their user without exec leave dumps too; 1 is not safe and not offered.")
+	fs.StringVar(&o.suidDumpable, "suid-dumpable", o.suidDumpable, "fs.suid_dumpable: keep, 0 or 2. With 2, setuid programs and those that changed their user without exec leave dumps too, which administrators alone can see; 1 is not safe and not offered.")
 	fs.BoolVar(&o.force, "force-core-pattern", o.force, "Replace a core_pattern that forbids dumps, such as |/bin/false, too.")
 	fs.BoolVar(&o.restoreOnExit, "restore-on-exit", o.restoreOnExit, "Give the host its own settings back on SIGTERM. Without it dumps are taken while this program is replaced, and `nodehandler uninstall` gives them back.")
 	fs.DurationVar(&o.heal, "heal-interval", o.heal, "How often the host's settings are looked at, and put right where somebody changed them.")
@@ -125,7 +125,8 @@ func (o *kernelOptions) validate(add func(format string, args ...any)) (l limits
 	}
 	l.cut, l.spool = size("--cut-size", o.cutSize), size("--spool-size", o.spoolSize)
 	if percent, ok := strings.CutSuffix(o.minFree, "%"); ok {
-		if n, err := fmt.Sscanf(percent, "%d", &l.minFreePercent); n != 1 || err != nil || l.minFreePercent < 0 || l.minFreePercent > 90 {
+		var err error
+		if l.minFreePercent, err = strconv.Atoi(percent); err != nil || l.minFreePercent < 0 || l.minFreePercent > 90 {
 			add("--min-free %q: must be a number of bytes or from 0%% to 90%%", o.minFree)
 		}
 	} else {

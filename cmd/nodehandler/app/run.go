@@ -73,7 +73,7 @@ func (c *config) run(ctx context.Context) error {
 	}
 	defer k.close()
 	klog.FromContext(ctx).Info("Starting", "version", version(), "capture", c.kernel.capture, "directory", c.dir, "node", who.place.NodeName, "cluster", who.place.ClusterName)
-	h := &health{store: bucket, sources: []scanner{watcher, k.source}, pool: pool, synced: who.synced, stopping: ctx.Done()}
+	h := &health{store: bucket, sources: []scanner{watcher, k.source}, pool: pool, synced: who.synced, stopping: ctx.Done(), away: teller.StoreUnavailable, clock: clock.RealClock{}}
 	return c.loops(ctx, root, h, who, pool, k, watcher, k.source)
 }
 

@@ -4,10 +4,13 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 
+	"example.io/coredump/pkg/capture"
 	"example.io/coredump/pkg/capture/host"
 	"example.io/coredump/pkg/capture/initns"
 )
@@ -37,11 +41,22 @@ func (o *kernelOptions) host() *host.Host {
 // settings keeps the host's settings as mode pipe needs them.
 func (k *kernel) settings(ctx context.Context) error {
 	h := k.config.kernel.host()
-	return k.keepSettings(ctx, h, func() (string, error) { return k.install(h) })
+	var last installed
+	return k.keepSettings(ctx, h, func() (string, error) { return k.install(h, &last) })
 }
 
-// install puts corepipe on the host, and gives the core_pattern for it.
-func (k *kernel) install(h *host.Host) (string, error) {
+// installed is what was put on the host last.
+type installed struct {
+	pattern string
+	config  []byte
+	at      time.Time
+}
+
+// wholeCheck is how often it is made sure, byte by byte, that corepipe on the host is what it should be. That it is there is looked at each time.
+const wholeCheck = 10 * time.Minute
+
+// install puts corepipe on the host where it is not there already, and gives the core_pattern for it.
+func (k *kernel) install(h *host.Host, last *installed) (string, error) {
 	original, err := h.Original()
 	if err != nil {
 		return "", err
@@ -52,23 +67,31 @@ func (k *kernel) install(h *host.Host) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return h.Install(k.config.kernel.corepipe, data)
+	if there, err := os.ReadFile(filepath.Join(h.Dir, capture.ConfigFile)); err == nil && bytes.Equal(there, data) && bytes.Equal(last.config, data) &&
+		time.Since(last.at) < wholeCheck && h.Installed(last.pattern) {
+		return last.pattern, nil
+	}
+	pattern, err := h.Install(k.config.kernel.corepipe, data)
+	if err == nil {
+		*last = installed{pattern, data, time.Now()}
+	}
+	return pattern, err
 }
 
-// keepSettings brings the settings into force and puts them right again where somebody changed them, until ctx ends. It fails where that
-// does not work the first time.
+// keepSettings brings the settings into force and puts them right again where somebody changed them, until ctx ends. It fails where that does not work the
+// first time, unless the host has settings that are respected.
 func (k *kernel) keepSettings(ctx context.Context, h *host.Host, pattern func() (string, error)) error {
 	tick := time.NewTicker(k.config.kernel.heal)
 	defer tick.Stop()
-	for once := false; ; once = true {
-		// The version before is kept for a moment: the kernel may be about to run it.
-		switch err := k.apply(ctx, h, pattern, once); {
+	for inForce, first := false, true; ; first = false {
+		switch err := k.apply(ctx, h, pattern, inForce); {
 		case err == nil:
+			inForce = true
 			capturing.Set(1)
-		case errors.Is(err, host.ErrForbidden):
+		case errors.Is(err, host.ErrForbidden), errors.Is(err, host.ErrSibling):
 			capturing.Set(0)
 			k.teller.SettingsRefused(ctx, err.Error()+"; --force-core-pattern replaces it")
-		case !once:
+		case first:
 			return err
 		default:
 			capturing.Set(0)
@@ -82,7 +105,9 @@ func (k *kernel) keepSettings(ctx context.Context, h *host.Host, pattern func() 
 	}
 }
 
-func (k *kernel) apply(ctx context.Context, h *host.Host, pattern func() (string, error), prune bool) error {
+// apply brings the settings into force. inForce says whether they have been since the start: only then a change is somebody else's doing that people should be told
+// of, and the kernel has had the time to start the last program of an earlier version, so that those can go.
+func (k *kernel) apply(ctx context.Context, h *host.Host, pattern func() (string, error), inForce bool) error {
 	text, err := pattern()
 	if err != nil {
 		return err
@@ -90,20 +115,23 @@ func (k *kernel) apply(ctx context.Context, h *host.Host, pattern func() (string
 	o := &k.config.kernel
 	want := host.Values{host.CorePattern: text, host.CorePipeLimit: strconv.Itoa(o.pipeLimit)}
 	if o.suidDumpable != "keep" {
+		if _, err := os.Stat(filepath.Join(h.ProcSys, string(host.SuidDumpable))); err != nil {
+			return fmt.Errorf("--suid-dumpable=%s: the host's setting is not there, see --proc-sys: %w", o.suidDumpable, err)
+		}
 		want[host.SuidDumpable] = o.suidDumpable
 	}
 	report, err := h.Apply(want, o.force)
 	if err != nil {
 		return err
 	}
+	if len(report.Written) > 0 {
+		klog.FromContext(ctx).Info("[coredump] The host's settings are ours", "written", report.Written, "found", report.Drift, "original", report.Original.Values)
+	}
+	if !inForce {
+		return nil
+	}
 	for _, d := range report.Drift {
 		k.teller.SettingsHealed(ctx, path.Base(string(d.Knob)), d.String())
-	}
-	if len(report.Written) > 0 {
-		klog.FromContext(ctx).Info("[coredump] The host's settings are ours", "written", report.Written, "original", report.Original.Values)
-	}
-	if !prune {
-		return nil
 	}
 	return h.Prune(text)
 }

@@ -57,7 +57,7 @@ func (k *kernel) ended(ctx context.Context, e *spooled.Ended) {
 	d.Name, d.Mode, d.Entry, d.Outcome = e.Name, e.Meta.Mode, e.Entry, *e.Outcome
 	d.Signal, d.Executable = corefile.SignalName(int(e.Meta.Signal)), e.Meta.Exe
 	subject := witness.Subject(e.Who)
-	if !e.Outcome.Answered {
+	if !e.Outcome.Answered && e.Outcome.Suppressed != spool.ReasonOptedOut {
 		k.judge.Count(subject, *e.Outcome)
 	}
 	counts := k.judge.Counts(subject.Workload())

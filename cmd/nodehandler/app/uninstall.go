@@ -4,16 +4,20 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"example.io/coredump/pkg/capture/host"
 	"example.io/coredump/pkg/dumpdir"
 )
 
@@ -21,45 +25,68 @@ const uninstallLong = `uninstall gives the host back as it was before nodehandle
 settings, without corepipe and what it needs. It may be run while nothing else of coredump runs on the node, and
 again after it was interrupted. Dumps that wait in DIRECTORY stay, unless --purge is given; it says how many.`
 
-// newUninstall makes the command that undoes what the program did to the host.
-func newUninstall() *cobra.Command {
-	o := newKernelOptions()
-	purge := false
+// uninstallation is what uninstall is told beside the flags that nodehandler has, too.
+type uninstallation struct {
+	kernelOptions
+	// root is where the host's directories are seen; the paths in the options are those on the host.
+	root        string
+	purge, wait bool
+}
+
+// newUninstall makes the command that undoes what the program did to the host. ctx ends the waiting.
+func newUninstall(ctx context.Context) *cobra.Command {
+	o := uninstallation{kernelOptions: newKernelOptions(), root: "/"}
 	cmd := &cobra.Command{
 		Use:   "uninstall [flags] DIRECTORY",
 		Short: "Give the host back as it was",
 		Long:  uninstallLong,
-		Args:  cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if o.wait != (len(args) == 0) || len(args) > 1 {
+				return errors.New("there must be one argument, the directory of the dumps, and none with --wait")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.uninstall(cmd.OutOrStdout(), args[0], purge)
+			if o.wait {
+				<-ctx.Done()
+				return nil
+			}
+			return o.run(cmd.OutOrStdout(), args[0])
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&o.hostDir, "host-dir", o.hostDir, "As it was given to nodehandler.")
 	fs.StringVar(&o.procSys, "proc-sys", o.procSys, "As it was given to nodehandler.")
 	fs.StringVar(&o.socket, "core-socket", o.socket, "As it was given to nodehandler.")
-	fs.BoolVar(&purge, "purge", purge, "Remove dumps that wait in DIRECTORY or were set aside there, too.")
+	fs.StringVar(&o.root, "host-root", o.root, "Where DIRECTORY, --host-dir and --core-socket of the host are seen here. Directories that are empty are removed where they are not mount points, so mount those in which they are.")
+	fs.BoolVar(&o.wait, "wait", o.wait, "Do nothing but wait to be ended: for the container of a DaemonSet whose init container has done the work.")
+	fs.BoolVar(&o.purge, "purge", o.purge, "Remove dumps that wait in DIRECTORY or were set aside there, too.")
 	return cmd
 }
 
-func (o *kernelOptions) uninstall(out io.Writer, dir string, purge bool) error {
-	report, err := o.host().Uninstall()
+func (o *uninstallation) run(out io.Writer, dir string) error {
+	h := o.host()
+	h.Dir = filepath.Join(o.root, o.hostDir)
+	report, err := h.Uninstall()
 	if err != nil {
 		return err
 	}
-	for knob, value := range report.Written {
-		fmt.Fprintf(out, "%s is %q again\n", knob, value)
+	for _, knob := range host.Knobs {
+		if value, ok := report.Written[knob]; ok {
+			fmt.Fprintf(out, "%s is %q again\n", knob, value)
+		}
 	}
-	if err := removeEmpty(o.socket, filepath.Dir(o.socket)); err != nil {
+	socket := filepath.Join(o.root, o.socket)
+	if err := removeEmpty(socket, filepath.Dir(socket)); err != nil {
 		return err
 	}
-	if purge {
+	dir = filepath.Join(o.root, dir)
+	if o.purge {
 		for _, name := range []string{dumpdir.SpoolDir, dumpdir.AsideDir} {
 			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return err
 			}
 		}
-		return removeEmpty(dir)
 	}
 	left, err := sweep(dir)
 	if err != nil {
@@ -68,6 +95,34 @@ func (o *kernelOptions) uninstall(out io.Writer, dir string, purge bool) error {
 	if left > 0 {
 		fmt.Fprintf(out, "%d dumps stay in %s: start nodehandler again to upload them, or remove them by --purge\n", left, dir)
 	}
+	for _, d := range []string{h.Dir, dir} {
+		if err := sayWhatStays(out, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sayWhatStays names a directory that is left, and the first of what is in it and not ours, or was set aside.
+func sayWhatStays(out io.Writer, dir string) error {
+	const most = 5
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var names []string
+	for _, e := range entries[:min(len(entries), most)] {
+		names = append(names, strconv.QuoteToASCII(e.Name()))
+	}
+	if n := len(entries) - most; n > 0 {
+		names = append(names, fmt.Sprintf("%d more", n))
+	}
+	if len(names) == 0 {
+		names = []string{"nothing: it is a mount point here"}
+	}
+	fmt.Fprintf(out, "%s stays, with %s\n", dir, strings.Join(names, ", "))
 	return nil
 }
 

@@ -255,7 +255,7 @@ func TestTheLimitOfFilesIsObeyed(t *testing.T) {
 	}
 }
 
-func TestADumpOfAPrivilegedProcessIsRootsAlone(t *testing.T) {
+func TestP12_ADumpOfAPrivilegedProcessIsRootsAlone(t *testing.T) {
 	dir := directory(t, nobody)
 	f := fileOf(victim(t, dir, nobody), filepath.Join(dir, "core"))
 	f.Dumpable = 2

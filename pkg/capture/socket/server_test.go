@@ -134,7 +134,7 @@ func TestACrashInOtherNamespacesArrivesWhole(t *testing.T) {
 	}
 }
 
-func TestARejectedCrashDumpsNothingAndEndsAtOnce(t *testing.T) {
+func TestP5_ARejectedCrashDumpsNothingAndEndsAtOnce(t *testing.T) {
 	answered := make(chan error, 1)
 	refused := forCrashes(t, func(c *Crash) { answered <- c.Reject() })
 	if kerneltest.Crash(t, kerneltest.Shell("/", kerneltest.Die)) {
@@ -156,7 +156,7 @@ func TestAHandlerThatSaysNothingLetsTheProcessGo(t *testing.T) {
 	}
 }
 
-func TestAProcessWithACoreLimitOfOneIsNotDumped(t *testing.T) {
+func TestP16_AProcessWithACoreLimitOfOneIsNotDumped(t *testing.T) {
 	refused := forCrashes(t, func(*Crash) { t.Error("it reached the handler") })
 	limit := unix.Rlimit{Cur: 1, Max: 1}
 	cmd := kerneltest.Shell("/", "read go; kill -SEGV $$")
@@ -179,7 +179,7 @@ func TestAProcessWithACoreLimitOfOneIsNotDumped(t *testing.T) {
 	}
 }
 
-func TestCrashesBeyondTheBoundAreLetGo(t *testing.T) {
+func TestP5_CrashesBeyondTheBoundAreLetGo(t *testing.T) {
 	begun, end := make(chan int, 2), make(chan struct{})
 	refused := forCrashes(t, func(c *Crash) { begun <- c.PID; <-end; c.Reject() }, func(s *Server) { s.Concurrent, s.Waiting = 1, 0 })
 	first := kerneltest.Shell("/", kerneltest.Die)
@@ -197,7 +197,7 @@ func TestCrashesBeyondTheBoundAreLetGo(t *testing.T) {
 	first.Wait()
 }
 
-func TestOneThatWaitsTooLongIsLetGo(t *testing.T) {
+func TestP5_OneThatWaitsTooLongIsLetGo(t *testing.T) {
 	begun, end := make(chan int, 2), make(chan struct{})
 	refused := forCrashes(t, func(c *Crash) { begun <- c.PID; <-end; c.Reject() },
 		func(s *Server) { s.Concurrent, s.Waiting, s.WaitTimeout = 1, 1, time.Millisecond })
