@@ -15,10 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"example.io/coredump/test/cluster"
 )
 
@@ -32,14 +28,13 @@ func hostSettings() string {
 	return strings.Join(all, "\n")
 }
 
-// hostFiles are the files and directories of the node handler on the host, with what can be told apart of them. The directories of hostPath volumes themselves
-// are the kubelet's, which makes them and leaves them.
+// hostFiles are the files and directories of the node handler on the host, with what can be told apart of them.
 func hostFiles() string {
 	var all []string
 	for _, top := range []string{"/opt/coredump", watched, "/run/coredump"} {
 		_ = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || path == top {
-				return nil
+			if err != nil {
+				return nil // not there
 			}
 			if info, err := e.Info(); err == nil {
 				all = append(all, fmt.Sprint(path, " ", info.Mode(), " ", info.Size(), " ", info.ModTime().UnixNano()))
@@ -56,36 +51,25 @@ func (f *fixture) asBefore(t *testing.T, said string) {
 	if got := hostSettings(); got != f.before {
 		t.Errorf("the host has\n%s\nhad\n%s\nuninstall said %s", got, f.before, said)
 	}
-	if got := hostFiles(); got != "" {
-		t.Errorf("the host has\n%s\nhad nothing there\nuninstall said %s", got, said)
+	if got := hostFiles(); got != f.beforeFiles {
+		t.Errorf("the host has\n%s\nhad\n%s\nuninstall said %s", got, f.beforeFiles, said)
 	}
 }
 
-// uninstall: after the DaemonSet is gone, a pod like its own that runs "nodehandler uninstall" gives the host back. It is the last of the tests of a mode: the
-// next deployment finds a host that nobody has touched. Gives what the program said.
+// uninstall gives the host back as docs/install.md says, by artifacts/uninstall after the DaemonSet is gone. The next deployment finds a host that nobody has
+// touched. Gives what the program said.
 func (f *fixture) uninstall(t *testing.T) string {
 	t.Helper()
-	client := f.client(t)
-	set, err := client.AppsV1().DaemonSets(cluster.SystemNamespace).Get(t.Context(), "coredump-nodehandler", metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return ""
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.admin(t, "delete", "daemonset", "-n", cluster.SystemNamespace, set.Name)
+	f.admin(t, "delete", "daemonset", "-n", cluster.SystemNamespace, "coredump-nodehandler", "--ignore-not-found")
 	f.awaitNoHandler(t)
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.SystemNamespace, GenerateName: "uninstall-"}, Spec: *set.Spec.Template.Spec.DeepCopy()}
-	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
-	c := &pod.Spec.Containers[0]
-	c.Args = []string{"uninstall", "--proc-sys=/host/proc/sys", "--purge", watched}
-	c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil
-	pod, err = client.CoreV1().Pods(pod.Namespace).Create(t.Context(), pod, metav1.CreateOptions{})
+	overlay := filepath.Join(f.deployment.Dir, "artifacts", "uninstall")
+	f.admin(t, "apply", "-k", overlay)
+	_, err := f.cluster.Kubectl(t.Context(), f.cluster.Admin, "rollout", "status", "-n", "coredump-uninstall", "daemonset/coredump-uninstall", "--timeout=60s")
+	said, _ := f.cluster.Kubectl(t.Context(), f.cluster.Admin, "logs", "-n", "coredump-uninstall", "daemonset/coredump-uninstall", "-c", "uninstall")
 	if err != nil {
-		t.Fatal(err)
+		t.Errorf("%v\nuninstall said %s", err, said)
 	}
-	f.awaitPod(t, pod.Namespace, pod.Name, ended)
-	said, _ := f.cluster.Kubectl(t.Context(), f.cluster.Admin, "logs", "-n", pod.Namespace, pod.Name)
+	f.admin(t, "delete", "-k", overlay)
 	return string(said)
 }
 
