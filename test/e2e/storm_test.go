@@ -98,11 +98,13 @@ func storm(t *testing.T, m mode) {
 
 // emptySpool fails where an entry is left in the spool, finished or not.
 func emptySpool() error {
-	left, err := filepath.Glob(watched + "/.spool/*/*")
-	if len(left) > 0 {
-		err = fmt.Errorf("left in the spool: %v", left)
+	for _, state := range []string{"incoming", "ready", "aside", "gone"} {
+		left, err := os.ReadDir(filepath.Join(watched, ".spool", state))
+		if err != nil || len(left) > 0 {
+			return fmt.Errorf("left in the spool, %s: %v (%v)", state, left, err)
+		}
 	}
-	return err
+	return nil
 }
 
 // killAtRandom kills the node handler at random moments until the function that it gives is called, which says how often it did, or the test ends. It looks
@@ -272,13 +274,13 @@ func TestAFullDiskHarmsNobody(t *testing.T) {
 	if err := syscall.Mount("tmpfs", watched, "tmpfs", 0, "size=128m,mode=0755"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	defer func() { // and not by Cleanup, which has no context any more
 		again := f.withoutHandler(t)
 		if err := syscall.Unmount(watched, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 		again()
-	})
+	}()
 	bringBack()
 	f.awaitReady(t)
 

@@ -64,19 +64,19 @@ func TestUsersLearnWhatCrashed(t *testing.T) {
 	})
 	t.Run("what repeats itself is kept three times, and the rest counted, with one Event", func(t *testing.T) {
 		before := f.metrics(t)
-		pod := f.create(t, pipe, crashing(ns, "repeated", "/crash", "-c", "20", "-p", "20"))
+		pod := f.create(t, pipe, crashing(ns, "repeated", "/crash", "-c", "12", "-p", "300"))
 		f.awaitPod(t, ns, "repeated", ended)
-		f.awaitCount(t, before, `coredump_nodehandler_suppressed_total{namespace="told",reason="repeated"}`, 17)
+		f.awaitCount(t, before, `coredump_nodehandler_suppressed_total{namespace="told",reason="repeated"}`, 9)
 		f.awaitCount(t, before, `coredump_nodehandler_captured_total{namespace="told"}`, 3)
 		await(t, func(ctx context.Context) error { return f.event(ctx, ns, "repeated", "CoreDumpSuppressed") })
 		f.awaitDumps(t, user, pod, 3)
 		if n := f.countEvents(t, pod, "CoreDump"); n > 4 {
-			t.Errorf("%d Events of 20 crashes, want one for each of three dumps and one for the others", n)
+			t.Errorf("%d Events of 12 crashes, want one for each of three dumps and one for the others", n)
 		}
 	})
 	t.Run("a pod that allows two dumps an hour has two", func(t *testing.T) {
 		before := f.metrics(t)
-		pod := crashing(ns, "two", "/crash", "-c", "4")
+		pod := crashing(ns, "two", "/crash", "-c", "4", "-p", "300")
 		pod.Annotations = map[string]string{"coredump.example.io/max-per-hour": "2"}
 		pod = f.create(t, pipe, pod)
 		f.awaitPod(t, ns, "two", ended)
