@@ -81,7 +81,7 @@ func (t *taking) take(ctx context.Context) {
 	if err != nil {
 		t.fail(err)
 	}
-	if t.room = room.Bytes; t.room < minRoom {
+	if t.room = room.Bytes; t.room < MinRoom {
 		t.suppress(spool.ReasonNoSpace)
 		return
 	}
@@ -100,8 +100,8 @@ func (t *taking) take(ctx context.Context) {
 const (
 	// chunkSize is how much is read before it is written. While that is written, the kernel fills the pipe (1 MiB, see F_SETPIPE_SZ in fcntl(2)), so both CPUs copy.
 	chunkSize = 256 << 10
-	// minRoom is the least room for which it is worth to begin.
-	minRoom = 4 << 20
+	// MinRoom is the least room, in bytes, for which it is worth to begin: with less, a dump is suppressed (spool.ReasonNoSpace).
+	MinRoom = 4 << 20
 	// roomEvery is after how many bytes written the room is looked at again: others write too.
 	roomEvery = 64 << 20
 )

@@ -197,7 +197,7 @@ func (k *kernel) measureOnce(ctx context.Context) error {
 	tell.SetSpool(usage.Bytes, n[0], n[1], n[2])
 	limits := k.capture.Limits()
 	room, err := k.spool.Room(limits.Spool)
-	if err == nil && (!room.Entry || room.Bytes == 0) {
+	if err == nil && (!room.Entry || room.Bytes < capture.MinRoom) {
 		k.teller.SpoolFull(ctx, fmt.Sprintf("%d dumps of %d bytes wait in %s", usage.Entries, usage.Bytes, k.spool.Path()))
 	}
 	return err
