@@ -202,12 +202,16 @@ func unified() (string, error) {
 	return "", errors.New("cgroup v2 is not mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
 }
 
-func makeCgroup() (*os.File, error) {
+func makeCgroup() (*os.File, error) { return Cgroup(cgroupName) }
+
+// Cgroup makes a cgroup of version 2, below those of the names before it, to start processes in. Isolated removes it where its first name is one of its own or
+// of a kubelet; who is earlier does so before.
+func Cgroup(names ...string) (*os.File, error) {
 	root, err := unified()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(root, cgroupName)
+	dir := filepath.Join(append([]string{root}, names...)...)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

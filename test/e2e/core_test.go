@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -29,25 +30,7 @@ type core struct {
 // download fetches a dump as a user does, with kubectl and tar, and checks that it is what the record says.
 func (f *fixture) download(t *testing.T, config string, d v1alpha1.CoreDump) core {
 	t.Helper()
-	into := t.TempDir()
-	cmd := f.cluster.Command(t.Context(), config, "get", "--raw", api+"/namespaces/"+d.Namespace+"/coredumps/"+d.Name+"/dump")
-	tar := exec.CommandContext(t.Context(), "tar", "-xzf", "-", "-C", into)
-	var err error
-	if tar.Stdin, err = cmd.StdoutPipe(); err != nil {
-		t.Fatal(err)
-	}
-	var said strings.Builder
-	cmd.Stderr, tar.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := tar.Run(); err != nil {
-		t.Errorf("tar: %v", err)
-	}
-	if err := cmd.Wait(); err != nil || t.Failed() {
-		t.Fatalf("download %s: %v\n%s", d.Name, err, &said)
-	}
-	c := core{path: find(t, into)}
+	c := core{path: find(t, f.unpack(t, config, d))}
 	c.sha256, _ = fileSum(t, c.path)
 	if c.sha256 != d.Status.SHA256 {
 		t.Errorf("downloaded %s, the record says %s", c.sha256, d.Status.SHA256)
@@ -134,9 +117,21 @@ func isOfCrash(t *testing.T, c core, mib, threads int) {
 	}
 }
 
-// pattern is the hex SHA-256 of what crash.c fills that many bytes with.
+// pattern is the hex SHA-256 of what crash.c fills that many bytes with, whole MiB.
 func pattern(bytes int) string {
 	h := sha256.New()
+	writePattern(h, bytes)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// patternBytes are these bytes.
+func patternBytes(n int) []byte {
+	var b bytes.Buffer
+	writePattern(&b, n)
+	return b.Bytes()
+}
+
+func writePattern(w io.Writer, bytes int) {
 	x := uint32(12345)
 	block := make([]byte, 1<<20)
 	for range bytes / len(block) {
@@ -144,7 +139,6 @@ func pattern(bytes int) string {
 			x = x*1103515245 + 12345
 			block[i] = byte(x >> 16)
 		}
-		h.Write(block)
+		_, _ = w.Write(block)
 	}
-	return hex.EncodeToString(h.Sum(nil))
 }

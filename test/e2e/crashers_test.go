@@ -15,7 +15,8 @@ import (
 	"example.io/coredump/test/cluster"
 )
 
-// crashImage has the programs that crash: /crash (test/e2e/crash/crash.c) and /gocrash (test/e2e/gocrash).
+// crashImage has the programs that crash, /crash (test/e2e/crash/crash.c) and /gocrash (test/e2e/gocrash), and /reader, which reads copies of dumps
+// (test/e2e/reader).
 const crashImage = "registry.example.io/crash:1"
 
 // program is the path of a program that crashes, on this machine.
@@ -38,5 +39,12 @@ func (f *fixture) crashers(ctx context.Context) error {
 	if err := build("gocrash", "go", "build", "-trimpath", "-o", program("gocrash"), "./gocrash"); err != nil {
 		return err
 	}
-	return f.node.LoadImage(ctx, cluster.Image{Name: crashImage, Files: map[string]string{"crash": program("crash"), "gocrash": program("gocrash")}})
+	if err := build("reader", "go", "build", "-trimpath", "-o", program("reader"), "./reader"); err != nil {
+		return err
+	}
+	files := map[string]string{}
+	for _, name := range []string{"crash", "gocrash", "reader"} {
+		files[name] = program(name)
+	}
+	return f.node.LoadImage(ctx, cluster.Image{Name: crashImage, Files: files})
 }

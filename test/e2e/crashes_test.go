@@ -151,11 +151,7 @@ func withoutHelpOfPods(t *testing.T, m mode) {
 		if !status.Signaled() || status.Signal() != syscall.SIGSEGV {
 			t.Fatalf("ended with %v", cmd.ProcessState)
 		}
-		signal := 11
-		if m.mode == v1alpha1.CaptureSocket {
-			signal = 0 // over a socket the kernel does not say it before the core
-		}
-		want := filepath.Join(hostCores, fmt.Sprintf("host-crash-%d-%d", signal, cmd.Process.Pid))
+		want := filepath.Join(hostCores, fmt.Sprintf("host-crash-%d-%d", syscall.SIGSEGV, cmd.Process.Pid))
 		await(t, func(context.Context) error {
 			_, err := os.Stat(want)
 			return err

@@ -13,7 +13,13 @@ import (
 // admin runs kubectl as the cluster's administrator, and fails the test where it fails.
 func (f *fixture) admin(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := f.cluster.Kubectl(t.Context(), f.cluster.Admin, args...)
+	return f.kubectl(t, f.cluster.Admin, args...)
+}
+
+// kubectl runs kubectl with a kubeconfig, and fails the test where it fails.
+func (f *fixture) kubectl(t *testing.T, config string, args ...string) string {
+	t.Helper()
+	out, err := f.cluster.Kubectl(t.Context(), config, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

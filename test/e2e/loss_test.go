@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -55,6 +57,9 @@ func lossless(t *testing.T, m mode) {
 				t.Errorf("%s: %+v", s.Name, end)
 			}
 		}
+		for _, pid := range nodeHandlers() {
+			keepsToMemory(t, pid)
+		}
 	})
 }
 
@@ -76,20 +81,31 @@ func withoutNodeHandler(t *testing.T, m mode) {
 	f := &shared
 	ns := f.namespace(t, string(m.mode)+"-down")
 	user := f.user(t, ns)
+	back := f.withoutHandler(t)
+	pod := f.create(t, m, crashing(ns, "down", "/crash", "-m", "8", "-t", "4"))
+	f.awaitPod(t, ns, "down", ended)
+	back()
+	isOfCrash(t, f.download(t, user, f.awaitDump(t, m, user, pod)), 8, 4)
+}
+
+// withoutHandler keeps the node handler from the node, and gives a function that brings it back, which the end of the test calls where nobody else has.
+func (f *fixture) withoutHandler(t *testing.T) (back func()) {
+	t.Helper()
 	sets := f.client(t).AppsV1().DaemonSets(cluster.SystemNamespace)
-	patch := func(ctx context.Context, value string) error {
+	ctx := context.WithoutCancel(t.Context())
+	patch := func(value string) error {
 		_, err := sets.Patch(ctx, "coredump-nodehandler", types.StrategicMergePatchType,
 			[]byte(`{"spec":{"template":{"spec":{"nodeSelector":{"coredump-test":`+value+`}}}}}`), metav1.PatchOptions{})
 		return err
 	}
-	if err := patch(t.Context(), `"nowhere"`); err != nil {
+	if err := patch(`"nowhere"`); err != nil {
 		t.Fatal(err)
 	}
-	back := func() {
-		if err := patch(context.WithoutCancel(t.Context()), "null"); err != nil {
+	back = sync.OnceFunc(func() {
+		if err := patch("null"); err != nil {
 			t.Error(err)
 		}
-	}
+	})
 	t.Cleanup(back)
 	await(t, func(context.Context) error {
 		if pids := nodeHandlers(); len(pids) > 0 {
@@ -97,10 +113,21 @@ func withoutNodeHandler(t *testing.T, m mode) {
 		}
 		return nil
 	})
-	pod := f.create(t, m, crashing(ns, "down", "/crash", "-m", "8", "-t", "4"))
-	f.awaitPod(t, ns, "down", ended)
-	back()
-	isOfCrash(t, f.download(t, user, f.awaitDump(t, m, user, pod)), 8, 4)
+	return back
+}
+
+// awaitReady waits until the node handler is ready.
+func (f *fixture) awaitReady(t *testing.T) {
+	t.Helper()
+	await(t, func(ctx context.Context) error {
+		pod, err := f.handlerPod(ctx)
+		if err == nil && !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		}) {
+			err = errors.New("the node handler is not ready")
+		}
+		return err
+	})
 }
 
 // nodeHandlers are the process ids of the programs called nodehandler in pods.

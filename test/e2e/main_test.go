@@ -33,8 +33,8 @@ type fixture struct {
 	node       *cluster.Node
 	store      *cluster.Store
 	deployment *cluster.Deployment
-	// before are the host's settings as they were before the node handler changed any.
-	before string
+	// before are the host's settings as they were before the node handler changed any, beforeFiles what was in its places.
+	before, beforeFiles string
 }
 
 var shared fixture
@@ -102,7 +102,7 @@ func (f *fixture) start(ctx context.Context) (err error) {
 	if err = hostHandler(); err != nil {
 		return err
 	}
-	f.before = hostSettings()
+	f.before, f.beforeFiles = hostSettings(), hostFiles()
 	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo, cluster.Overlay{})
 	step("coredump is deployed")
 	return err

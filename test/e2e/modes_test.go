@@ -40,8 +40,16 @@ type mode struct {
 	prefix string
 	// components are what the deployment needs for it, in artifacts/components.
 	components []string
+	// args are for the node handler, beside --capture.
+	args []string
 	// pod is what pods need for it; nil where they need nothing.
 	pod func(*corev1.Pod)
+}
+
+// with is the mode with further arguments of the node handler.
+func (m mode) with(args ...string) mode {
+	m.args = slices.Concat(m.args, args)
+	return m
 }
 
 // file is the mode in which pods mount a directory, as docs/install.md says.
@@ -96,7 +104,7 @@ func (f *fixture) enter(t *testing.T, m mode) {
 		t.Fatal(err)
 	}
 	if choice {
-		if err := f.deployment.Apply(t.Context(), cluster.Overlay{Args: []string{"--capture=" + string(m.mode)}, Components: m.components}); err != nil {
+		if err := f.deployment.Apply(t.Context(), cluster.Overlay{Args: append([]string{"--capture=" + string(m.mode)}, m.args...), Components: m.components}); err != nil {
 			t.Fatalf("%v\n%s", err, f.handlerLog())
 		}
 	}
@@ -126,7 +134,7 @@ func TestEveryCrashOfEveryPodIsTakenByThePipe(t *testing.T) {
 	lossless(t, pipe)
 	t.Run("a crash while no node handler is there", func(t *testing.T) { withoutNodeHandler(t, pipe) })
 	t.Run("the core is what the kernel sent, byte by byte", func(t *testing.T) { sameAsTheKernelSent(t, pipe) })
-	t.Run("the host is as it was, after uninstall", uninstall)
+	t.Run("the host is as it was, after SIGKILL and uninstall", uninstallAfterKill)
 }
 
 func TestEveryCrashOfEveryPodIsTakenByTheSocket(t *testing.T) {
@@ -134,5 +142,5 @@ func TestEveryCrashOfEveryPodIsTakenByTheSocket(t *testing.T) {
 	everyCrash(t, socket)
 	withoutHelpOfPods(t, socket)
 	lossless(t, socket)
-	t.Run("the host is as it was, after uninstall", uninstall)
+	t.Run("the host is as it was, after SIGKILL and uninstall", uninstallAfterKill)
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -150,6 +151,36 @@ func (f *fixture) awaitDump(t *testing.T, m mode, config string, pod *corev1.Pod
 	})
 	f.check(t, m, pod, dump)
 	return dump
+}
+
+// awaitDumps waits until the pod has so many dumps, gives them, and fails where it has more. Zero is for when all that could become one has been counted.
+func (f *fixture) awaitDumps(t *testing.T, config string, pod *corev1.Pod, n int) (all []v1alpha1.CoreDump) {
+	t.Helper()
+	await(t, func(ctx context.Context) (err error) {
+		if all, err = f.dumps(ctx, config, pod.Namespace, pod.Name); err == nil && len(all) < n {
+			err = fmt.Errorf("%d dumps, want %d", len(all), n)
+		}
+		return err
+	})
+	if len(all) > n {
+		t.Errorf("%d dumps of %s, want %d", len(all), pod.Name, n)
+	}
+	return all
+}
+
+// countEvents counts the Events of a pod whose reason begins so.
+func (f *fixture) countEvents(t *testing.T, pod *corev1.Pod, reason string) (n int) {
+	t.Helper()
+	events, err := f.client(t).EventsV1().Events(pod.Namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events.Items {
+		if e.Regarding.UID == pod.UID && strings.HasPrefix(e.Reason, reason) {
+			n++
+		}
+	}
+	return n
 }
 
 // check: the record names the pod that crashed, and is as sure of it as the mode can be.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,9 +36,7 @@ func Have(t testing.TB, pattern, pipeLimit string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { lock.Close() })
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	take(t, lock)
 	for _, name := range []string{"kernel/core_pipe_limit", "fs/suid_dumpable", "kernel/core_uses_pid", "kernel/core_pattern"} {
 		before := Get(t, name)
 		t.Cleanup(func() { Set(t, name, before) })
@@ -45,6 +44,33 @@ func Have(t testing.TB, pattern, pipeLimit string) {
 	Set(t, "kernel/core_pipe_limit", pipeLimit)
 	if pattern != "" {
 		Set(t, "kernel/core_pattern", pattern)
+	}
+}
+
+const (
+	// takeAgain is the pause before a lock that somebody has is tried again.
+	takeAgain = 50 * time.Millisecond
+	// spare is what a test has to have left when it gets the lock.
+	spare = 30 * time.Second
+)
+
+// take waits for the lock as long as the test may take, and fails in words rather than by a timeout: its holder may be the one who waits for this test.
+func take(t testing.TB, lock *os.File) {
+	t.Helper()
+	end, bounded := time.Time{}, false
+	if t, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		end, bounded = t.Deadline()
+	}
+	for {
+		switch err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+		case err == nil:
+			return
+		case err != unix.EWOULDBLOCK && err != unix.EINTR:
+			t.Fatal(err)
+		case bounded && time.Until(end) < spare:
+			t.Fatalf("somebody else has the kernel's settings, see %s in /proc/locks. Tests take this lock themselves: do not run them while you hold it", lock.Name())
+		}
+		time.Sleep(takeAgain)
 	}
 }
 
