@@ -99,6 +99,11 @@ func crashNow(how string) {
 	case "bomb":
 		b[0] = 1
 	}
+	if name := os.Getenv(slowEnv); name != "" {
+		if err := touchSlowly(name); err != nil {
+			panic(err)
+		}
+	}
 	fmt.Printf("%d\n", uintptr(unsafe.Pointer(&b[0])))
 	_, _ = os.Stdin.Read(make([]byte, 1))
 	// Nothing of ours minds this limit, but files do.

@@ -333,7 +333,7 @@ func TestP17_WithoutRoomNothingIsTaken(t *testing.T) {
 	job, w := newJob(t)
 	job.Limits.Spool.FreeBytes = 1 << 60
 	sent := send(w, bytes.NewReader(corefiletest.Core(4<<20, 1)))
-	if o := Take(t.Context(), job); o.Suppressed != spool.ReasonNoSpace {
+	if o := Take(t.Context(), job); o.Suppressed != spool.ReasonNoSpace || o.FirstByteMicros != 0 {
 		t.Errorf("%+v", o)
 	}
 	<-sent

@@ -295,6 +295,36 @@ func TestP8_WhatTheHeadersClaimAllocatesNothingLarge(t *testing.T) {
 	runtime.KeepAlive(core)
 }
 
+func TestP8_OneNoteOfManyMegabytesIsNotKept(t *testing.T) {
+	const size = 64 << 20
+	core := corefiletest.Build(server(elf.EM_X86_64))
+	o := binary.LittleEndian
+	auxv := bytes.Index(core, append(o.AppendUint32(nil, ntAuxv), "CORE\x00"...)) - 4
+	o.PutUint32(core[auxv:], size)
+	o.PutUint64(core[64+32:], size+uint64(len(core))) // the first segment are the notes
+	core = append(core[:auxv+4+4+8], make([]byte, size)...)
+	allocated, kept := cost(func() any { return parsed(core) })
+	if allocated > 1<<20 || kept > 1<<20 {
+		t.Errorf("allocated %d, kept %d", allocated, kept)
+	}
+	runtime.KeepAlive(core)
+}
+
+func TestP8_AMillionSegmentsAreNotKept(t *testing.T) {
+	o := binary.LittleEndian
+	core := corefiletest.Build(server(elf.EM_X86_64))[:64+56]
+	o.PutUint16(core[56:], 0xffff)
+	o.PutUint64(core[64+8:], 64+56*maxSegments)
+	segment := make([]byte, 56)
+	o.PutUint32(segment, uint32(elf.PT_LOAD))
+	o.PutUint64(segment[32:], 4096)
+	core = append(core, bytes.Repeat(segment, maxSegments-1)...)
+	if _, kept := cost(func() any { return parsed(core) }); kept > 6<<20 {
+		t.Errorf("kept %d", kept)
+	}
+	runtime.KeepAlive(core)
+}
+
 func TestAnOrdinaryCoreCostsLittle(t *testing.T) {
 	core := corefiletest.Build(server(elf.EM_X86_64))
 	if allocated, kept := cost(func() any { return parsed(core) }); allocated > 200<<10 || kept > 200<<10 {

@@ -5,6 +5,7 @@ package podcontext
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,8 +128,15 @@ func TestP10_OnlyAPlainFileBelowTheRootIsRead(t *testing.T) {
 	for what, put := range map[string]func(name string) error{
 		"a link":          func(name string) error { return os.Symlink(outside, name) },
 		"a relative link": func(name string) error { return os.Symlink("../../../../../../"+outside, name) },
-		"a FIFO":          func(name string) error { return unix.Mkfifo(name, 0o644) },
-		"a directory":     func(name string) error { return os.Mkdir(name, 0o755) },
+		"a link to another pod's log": func(name string) error {
+			victim := filepath.Join(name, "../../../team_victim_u2/app/0.log")
+			if err := os.MkdirAll(filepath.Dir(victim), 0o755); err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(victim, []byte(line(1, "secret")), 0o644), os.Symlink("../../team_victim_u2/app/0.log", name))
+		},
+		"a FIFO":      func(name string) error { return unix.Mkfifo(name, 0o644) },
+		"a directory": func(name string) error { return os.Mkdir(name, 0o755) },
 		"a link to a directory": func(name string) error {
 			if err := os.Remove(filepath.Dir(name)); err != nil {
 				return err

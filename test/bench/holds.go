@@ -62,8 +62,6 @@ func (r *round) hold(ctx context.Context, name string) (h hold, err error) {
 
 // withWay has the kernel deliver crashes that way while f runs. Nobody else is told of a crash then, and nothing is being written to the disk when f begins.
 func (b *bench) withWay(ctx context.Context, name string, f func(context.Context, way) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, holdPatience, fmt.Errorf("not over within %s", holdPatience))
-	defer cancel()
 	if err := b.needCrasher(); err != nil {
 		return err
 	}
@@ -72,7 +70,9 @@ func (b *bench) withWay(ctx context.Context, name string, f func(context.Context
 		return err
 	}
 	defer os.RemoveAll(dir)
-	return crash.WithSettings(func() (err error) {
+	return crash.WithSettings(func() (err error) { // which may have waited for others
+		ctx, cancel := context.WithTimeoutCause(ctx, holdPatience, fmt.Errorf("not over within %s", holdPatience))
+		defer cancel()
 		w, err := b.startWay(ctx, name, dir)
 		if err != nil {
 			return err
