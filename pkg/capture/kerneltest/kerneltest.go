@@ -47,30 +47,34 @@ func Have(t testing.TB, pattern, pipeLimit string) {
 	}
 }
 
-const (
-	// takeAgain is the pause before a lock that somebody has is tried again.
-	takeAgain = 50 * time.Millisecond
-	// spare is what a test has to have left when it gets the lock.
-	spare = 30 * time.Second
-)
+// spare is what a test has to have left when it gets the lock.
+const spare = 30 * time.Second
 
 // take waits for the lock as long as the test may take, and fails in words rather than by a timeout: its holder may be the one who waits for this test.
 func take(t testing.TB, lock *os.File) {
 	t.Helper()
-	end, bounded := time.Time{}, false
+	var late <-chan time.Time // never, without a deadline
 	if t, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
-		end, bounded = t.Deadline()
-	}
-	for {
-		switch err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-		case err == nil:
-			return
-		case err != unix.EWOULDBLOCK && err != unix.EINTR:
-			t.Fatal(err)
-		case bounded && time.Until(end) < spare:
-			t.Fatalf("somebody else has the kernel's settings, see %s in /proc/locks. Tests take this lock themselves: do not run them while you hold it", lock.Name())
+		if end, bounded := t.Deadline(); bounded {
+			late = time.After(time.Until(end) - spare)
 		}
-		time.Sleep(takeAgain)
+	}
+	taken := make(chan error, 1)
+	go func() { // waits in the order in which all came, and ends with this process at the latest
+		for {
+			if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != unix.EINTR {
+				taken <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-taken:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-late:
+		t.Fatalf("somebody else has the kernel's settings, see %s in /proc/locks. Tests take this lock themselves: do not run them while you hold it", lock.Name())
 	}
 }
 
