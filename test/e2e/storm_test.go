@@ -94,6 +94,9 @@ func storm(t *testing.T, m mode) {
 		t.Errorf("%d crashes were delivered, the node handler was killed %d times: that shows nothing", total, killed)
 	}
 	await(t, func(context.Context) error { return emptySpool() })
+	for _, pid := range nodeHandlers() {
+		keepsToMemory(t, pid)
+	}
 }
 
 // emptySpool fails where an entry is left in the spool, finished or not.
