@@ -44,13 +44,16 @@ type state struct {
 
 func stateFile(dir string) string { return filepath.Join(dir, "state.json") }
 
+// ErrInUse means that a node needs something of this machine that somebody else has.
+var ErrInUse = errors.New("another node, or a container runtime, runs on this machine")
+
 // prepare makes dir and writes down how the machine is.
 func prepare(dir string) error {
 	s := state{Sysctls: map[string]string{}}
 	for _, h := range hierarchies() {
 		for _, name := range append(podCgroups, cgroupName) {
 			if populated(filepath.Join(h, name)) {
-				return fmt.Errorf("processes are in %s: another node runs on this machine", filepath.Join(h, name))
+				return fmt.Errorf("%w: processes are in %s", ErrInUse, filepath.Join(h, name))
 			}
 		}
 	}
@@ -73,7 +76,7 @@ func prepare(dir string) error {
 	}
 	for _, d := range []string{"/var/coredump", "/opt/coredump", filepath.Dir(criSocket), podLogs} {
 		if entries, _ := os.ReadDir(d); len(entries) > 0 {
-			return fmt.Errorf("%s is not empty: another node runs on this machine", d)
+			return fmt.Errorf("%w: %s is not empty", ErrInUse, d)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

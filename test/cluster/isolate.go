@@ -42,31 +42,27 @@ const role = "COREDUMP_ISOLATED"
 //	cleaner   waits for the end of both, and cleans up. It holds the lock, so nobody else begins before that.
 //
 // If even the cleaner is killed, the next run cleans up first, by the state that this one has written down. dir is removed, except for
-// logs, which are in dir + ".logs".
-func Isolated(dir string, main func() int) int {
+// logs, which are in dir + ".logs". The result is what main gave; the error is ErrInUse where another node runs on this machine, and main did not.
+func Isolated(dir string, main func() int) (code int, err error) {
 	switch os.Getenv(role) {
 	case "inside":
 		if err := errors.Join(network(), allowCores()); err != nil {
-			fmt.Fprintln(os.Stderr, "isolated:", err)
-			return 1
+			return 1, fmt.Errorf("isolated: %w", err)
 		}
-		return main()
+		return main(), nil
 	case "cleaner":
 		// Ctrl-C on a terminal does not reach it, and nothing it prints may stop it.
 		signal.Ignore(syscall.SIGPIPE)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		if err := cleanUp(dir); err != nil {
-			fmt.Fprintln(os.Stderr, "clean up after the tests:", err)
-			return 1
+			return 1, fmt.Errorf("clean up after the tests: %w", err)
 		}
-		return 0
+		return 0, nil
 	}
-	code, err := outside(dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "isolated:", err)
-		return 1
+	if code, err = outside(dir); err != nil {
+		return 1, fmt.Errorf("isolated: %w", err)
 	}
-	return code
+	return code, nil
 }
 
 // Unfit says why this machine cannot run a node, nil where it can.

@@ -11,6 +11,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,13 +42,25 @@ var shared fixture
 
 func TestMain(m *testing.M) {
 	if err := cluster.Unfit(); err != nil {
-		fmt.Fprintf(os.Stderr, "=== SKIPPED, nothing of the node is tested here: %v ===\n", err)
-		if os.Getenv("COREDUMP_E2E") == "required" {
-			os.Exit(1)
-		}
-		os.Exit(0)
+		skip(err)
 	}
-	os.Exit(cluster.Isolated(dir, func() int { return run(m) }))
+	code, err := cluster.Isolated(dir, func() int { return run(m) })
+	if errors.Is(err, cluster.ErrInUse) {
+		skip(err)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+	}
+	os.Exit(code)
+}
+
+// skip says loudly that nothing is tested, and why; where it is required, that is a failure.
+func skip(why error) {
+	fmt.Fprintf(os.Stderr, "=== SKIPPED, nothing of the node is tested here: %v ===\n", why)
+	if os.Getenv("COREDUMP_E2E") == "required" {
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func run(m *testing.M) int {
