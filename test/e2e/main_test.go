@@ -116,7 +116,7 @@ func (f *fixture) start(ctx context.Context) (err error) {
 		return err
 	}
 	f.before, f.beforeFiles = hostSettings(), hostFiles()
-	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo, cluster.Overlay{})
+	f.deployment, err = cluster.Deploy(ctx, f.node, f.store, f.bin, f.repo, pipe.overlay())
 	step("coredump is deployed")
 	return err
 }

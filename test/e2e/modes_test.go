@@ -52,6 +52,11 @@ func (m mode) with(args ...string) mode {
 	return m
 }
 
+// overlay is what the deployment has for it.
+func (m mode) overlay() cluster.Overlay {
+	return cluster.Overlay{Args: append([]string{"--capture=" + string(m.mode)}, m.args...), Components: m.components}
+}
+
 // file is the mode in which pods mount a directory, as docs/install.md says.
 var file = mode{
 	mode: v1alpha1.CaptureFile, identity: v1alpha1.IdentityClaimed, prefix: watched,
@@ -104,7 +109,7 @@ func (f *fixture) enter(t *testing.T, m mode) {
 		t.Fatal(err)
 	}
 	if choice {
-		if err := f.deployment.Apply(t.Context(), cluster.Overlay{Args: append([]string{"--capture=" + string(m.mode)}, m.args...), Components: m.components}); err != nil {
+		if err := f.deployment.Apply(t.Context(), m.overlay()); err != nil {
 			t.Fatalf("%v\n%s", err, f.handlerLog())
 		}
 	}
