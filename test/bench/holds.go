@@ -173,29 +173,51 @@ func holdRatio(first, second string) func(context.Context, *round) (float64, err
 	}
 }
 
-// firstByte is seen from outside: how long a tiny process is held in all, which is longer than it takes the kernel to start corepipe, corepipe to
-// find out whose the crash is, to ask the node handler, and to read the first byte. It is the median of several crashes, in milliseconds.
-func (r *round) firstByte(ctx context.Context) (ms float64, err error) {
-	var held []float64
+// tiny is how crashes of a tiny process went: medians, in milliseconds.
+type tiny struct {
+	// firstByte is the time from the beginning of corepipe's main to the first byte: it has found out about the process and asked the node handler by then.
+	firstByte float64
+	// held is seen from outside: it includes that the kernel starts corepipe, and all that there is to dump.
+	held float64
+}
+
+// tiny lets a tiny process crash several times.
+func (r *round) tiny(ctx context.Context) (t tiny, err error) {
+	if r.tinies != nil {
+		return *r.tinies, nil
+	}
+	var first, held []float64
 	err = r.withWay(ctx, wayPipe, func(ctx context.Context, w way) error {
+		ours := w.(*nodeHandler)
 		for n := range tinyCrashes {
+			outcome := ours.watchOutcome(ctx)
 			h, err := r.crash(ctx, tinyMiB, "")
 			if err != nil {
 				return err
+			}
+			o := <-outcome
+			if o.err != nil {
+				return o.err
+			}
+			if !o.Answered {
+				return errors.New("the node handler did not answer in time")
 			}
 			if err := w.finished(ctx, n+1); err != nil {
 				return err
 			}
 			held = append(held, float64(h.held.Microseconds())/1000)
+			first = append(first, float64(o.FirstByteMicros)/1000)
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return t, err
 	}
 	slices.Sort(held)
-	progress("%d crashes of %d MiB held %.1f ms to %.1f ms", len(held), tinyMiB, held[0], held[len(held)-1])
-	return held[len(held)/2], nil
+	slices.Sort(first)
+	progress("%d crashes of %d MiB: first byte after %.1f ms to %.1f ms, held %.1f ms to %.1f ms", len(held), tinyMiB, first[0], first[len(first)-1], held[0], held[len(held)-1])
+	r.tinies = &tiny{first[len(first)/2], held[len(held)/2]}
+	return *r.tinies, nil
 }
 
 // cpuPerGiB is what a dump costs in all, in seconds: the kernel that writes it, corepipe that takes it, the node handler that compresses and uploads

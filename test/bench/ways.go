@@ -5,13 +5,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"example.io/coredump/pkg/spool"
 	"example.io/coredump/test/cluster"
 )
 
@@ -151,6 +154,32 @@ func (n *nodeHandler) finished(ctx context.Context, dumps int) error {
 		}
 		return nil
 	})
+}
+
+// delivered is how the delivery of a dump ended.
+type delivered struct {
+	spool.Outcome
+	err error
+}
+
+// watchOutcome reads what corepipe writes at its end, before the node handler has uploaded and removed it. The next dump must not be delivered before.
+func (n *nodeHandler) watchOutcome(ctx context.Context) <-chan delivered {
+	c := make(chan delivered, 1)
+	go func() {
+		for ctx.Err() == nil {
+			found, _ := filepath.Glob(filepath.Join(n.spool, "ready", "*", spool.OutcomeFile))
+			for _, name := range found {
+				var d delivered
+				if data, err := os.ReadFile(name); err == nil && json.Unmarshal(data, &d.Outcome) == nil {
+					c <- d
+					return
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+		c <- delivered{err: context.Cause(ctx)}
+	}()
+	return c
 }
 
 func (n *nodeHandler) stop() error {

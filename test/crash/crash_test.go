@@ -4,6 +4,7 @@
 package crash
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,10 +15,7 @@ func TestTheKernelWritesTheCoreWhereItIsToldAndThePatternIsPutBack(t *testing.T)
 	if os.Geteuid() != 0 {
 		t.Skip("setting core_pattern needs root")
 	}
-	before, err := os.ReadFile(patternFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := settings(t)
 	dir, err := os.MkdirTemp("", marker)
 	if err != nil {
 		t.Fatal(err)
@@ -39,8 +37,39 @@ func TestTheKernelWritesTheCoreWhereItIsToldAndThePatternIsPutBack(t *testing.T)
 		entries, _ := os.ReadDir(dir)
 		t.Errorf("cores: %v, want one of crasher with signal 11; the directory has %v", cores, entries)
 	}
-	after, _ := os.ReadFile(patternFile)
-	if string(after) != string(before) || strings.Contains(string(after), marker) {
+	if after := settings(t); after != before || strings.Contains(after, marker) {
 		t.Errorf("core_pattern is %q, was %q", after, before)
+	}
+}
+
+// settings are those while nobody else has changed them for a while.
+func settings(t *testing.T) (text string) {
+	t.Helper()
+	err := WithSettings(func() error {
+		pattern, err := os.ReadFile(patternFile)
+		limit, err2 := os.ReadFile(limitFile)
+		text = string(pattern) + string(limit)
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestSettingsArePutBackWhateverHappened(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("setting core_pattern needs root")
+	}
+	before := settings(t)
+	failed := errors.New("failed")
+	err := WithSettings(func() error {
+		return errors.Join(os.WriteFile(patternFile, []byte("/tmp/"+marker+"x/core"), 0), os.WriteFile(limitFile, []byte("7"), 0), failed)
+	})
+	if !errors.Is(err, failed) {
+		t.Error(err)
+	}
+	if after := settings(t); after != before {
+		t.Errorf("the settings are %q, were %q", after, before)
 	}
 }
