@@ -49,6 +49,12 @@ var overlays = []string{"overlays/self-signed", "overlays/cert-manager"}
 // decodes what it prints, strictly. COREDUMP_CONTROLPLANE is the directory with kubectl.
 func build(t *testing.T, dir string, components ...string) objects {
 	t.Helper()
+	return buildWith(t, "", dir, components...)
+}
+
+// buildWith is build with more in the user's kustomization.
+func buildWith(t *testing.T, more, dir string, components ...string) objects {
+	t.Helper()
 	assets := os.Getenv("COREDUMP_CONTROLPLANE")
 	if assets == "" {
 		const msg = `SKIPPED, NOT PASSED: there is no kubectl; run with COREDUMP_CONTROLPLANE="$(hack/build-tools.sh controlplane)"`
@@ -62,10 +68,13 @@ func build(t *testing.T, dir string, components ...string) objects {
 		t.Fatal(err)
 	}
 	run(t, filepath.Join(work, "make-certs.sh"), filepath.Join(work, "overlays/self-signed/certs"))
-	if len(components) > 0 {
+	if len(components) > 0 || more != "" {
 		user := filepath.Join(work, "overlays/user")
-		text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../" + dir + "]\ncomponents:\n"
-		for _, c := range components {
+		text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../" + dir + "]\n" + more
+		for i, c := range components {
+			if i == 0 {
+				text += "components:\n"
+			}
 			text += "- ../../components/" + c + "\n"
 		}
 		if err := errors.Join(os.MkdirAll(user, 0o700), os.WriteFile(filepath.Join(user, "kustomization.yaml"), []byte(text), 0o600)); err != nil {

@@ -5,7 +5,9 @@ package artifacts
 
 import (
 	"fmt"
+	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	nodehandler "example.io/coredump/cmd/nodehandler/app"
+	"example.io/coredump/pkg/capture/host"
 )
 
 // componentsOfNodes are those that change the node handler.
@@ -108,6 +111,26 @@ func TestAComponentOfNodesChangesWhatItSaysAndNoMore(t *testing.T) {
 				t.Errorf("SELinux: %v", selinux)
 			}
 		})
+	}
+}
+
+func TestThePatchOfTheDocumentsMovesCorepipe(t *testing.T) {
+	document, err := os.ReadFile("../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```yaml\n(patches:\n[^`]*--host-dir=([^}]*)}.*?)```").FindSubmatch(document)
+	if block == nil {
+		t.Fatal("no such patch in docs/install.md")
+	}
+	dir := string(block[2])
+	spec := pod(t, buildWith(t, string(block[1]), "overlays/self-signed"), "nodehandler").Spec
+	got := mounts(&spec, &spec.Containers[0])
+	if !slices.Contains(got, dir+" "+dir) || len(got) != len(base) || slices.Contains(got, base[0]) || !slices.Contains(spec.Containers[0].Args, "--host-dir="+dir) {
+		t.Errorf("mounts %q, arguments %q", got, spec.Containers[0].Args)
+	}
+	if _, err := host.PipePattern(dir + "/corepipe-0123456789ab"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -154,6 +155,23 @@ func TestADumpThatWasSuppressedIsToldOfAndRemoved(t *testing.T) {
 	f.look(t)
 	if len(f.offered) != 0 || len(f.ended) != 1 || f.left(t) != 0 {
 		t.Errorf("offered %d, told %d, left %d", len(f.offered), len(f.ended), f.left(t))
+	}
+}
+
+// Else a full disk would fill the log and use up the limits of the workload.
+func TestADumpIsToldOfOnceAlsoWhereTheMarkCannotBeWritten(t *testing.T) {
+	f := newFixture(t, nil)
+	name := f.entry(t, 0, spool.Outcome{Answered: true})
+	must(t, os.MkdirAll(filepath.Join(f.spool.ReadyPath(), name, "."+toldFile+".tmp", "x"), 0o700))
+	for range 3 {
+		f.look(t)
+	}
+	o, err := f.offered[0].Open()
+	must(t, err)
+	defer o.File.Close()
+	must(t, o.Identify(t.Context(), o.Record))
+	if len(f.ended) != 1 {
+		t.Errorf("told %d times", len(f.ended))
 	}
 }
 

@@ -37,7 +37,7 @@ func capabilities(t *testing.T) []string {
 }
 
 // The node handler runs as a root that has lost all capabilities but those of its manifest, with the credentials of its policy,
-// on files as pods leave them. Without any one of the capabilities one of the files stays.
+// on files as pods leave them. Without any one of the capabilities that are there for files one of them stays. (SETUID and SETGID: copy_test.go.)
 func TestTheNodeHandlersCapabilitiesAreEnoughAndNoneIsTooMany(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil || os.Geteuid() != 0 {
 		const msg = "SKIPPED, NOT PASSED: needs root and setpriv (util-linux)"

@@ -160,12 +160,15 @@ func (o *kernelOptions) validate(add func(format string, args ...any)) (l limits
 		value       time.Duration
 		least, most time.Duration
 	}{
-		{"--hold-deadline", o.deadline, time.Second, 24 * time.Hour}, {"--hold-stall-timeout", o.stall, time.Second, time.Hour},
+		{"--hold-deadline", o.deadline, time.Second, time.Hour}, {"--hold-stall-timeout", o.stall, time.Second, time.Hour},
 		{"--answer-timeout", o.answer, 10 * time.Millisecond, 10 * time.Second}, {"--heal-interval", o.heal, time.Second, time.Hour},
 	} {
 		if d.value < d.least || d.value > d.most {
 			add("%s %v: must be from %v to %v", d.flag, d.value, d.least, d.most)
 		}
+	}
+	if o.answer > o.deadline {
+		add("--answer-timeout %v: must not be longer than --hold-deadline %v", o.answer, o.deadline)
 	}
 	for _, p := range []struct{ flag, value string }{{"--host-dir", o.hostDir}, {"--proc-sys", o.procSys}, {"--corepipe", o.corepipe}, {"--core-socket", o.socket}} {
 		if !filepath.IsAbs(p.value) || strings.ContainsAny(p.value, " \t\n%") {

@@ -80,33 +80,33 @@ func (o *uninstallation) run(out io.Writer, dir string) error {
 	if err := removeEmpty(socket, filepath.Dir(socket)); err != nil {
 		return err
 	}
-	dir = filepath.Join(o.root, dir)
+	here := filepath.Join(o.root, dir)
 	if o.purge {
 		for _, name := range []string{dumpdir.SpoolDir, dumpdir.AsideDir} {
-			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			if err := os.RemoveAll(filepath.Join(here, name)); err != nil {
 				return err
 			}
 		}
 	}
-	left, err := sweep(dir)
+	left, err := sweep(here)
 	if err != nil {
 		return err
 	}
 	if left > 0 {
 		fmt.Fprintf(out, "%d dumps stay in %s: start nodehandler again to upload them, or remove them by --purge\n", left, dir)
 	}
-	for _, d := range []string{h.Dir, dir} {
-		if err := sayWhatStays(out, d); err != nil {
+	for _, d := range []string{o.hostDir, dir} {
+		if err := o.sayWhatStays(out, d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sayWhatStays names a directory that is left, and the first of what is in it and not ours, or was set aside.
-func sayWhatStays(out io.Writer, dir string) error {
+// sayWhatStays names a directory of the host that is left, and the first of what is in it.
+func (o *uninstallation) sayWhatStays(out io.Writer, dir string) error {
 	const most = 5
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(filepath.Join(o.root, dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
