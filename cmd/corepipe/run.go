@@ -105,13 +105,14 @@ func (c *crash) capture() error {
 		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
 	}
 	limits := c.config.Limits()
-	room, err := s.Room(limits.Spool)
+	name := spool.NewName(&c.meta)
+	room, err := s.RoomFor(limits.Spool, name)
 	if err == nil && !room.Entry {
 		err = errors.New("the spool is full")
 	}
 	var entry *spool.Writer
 	if err == nil {
-		entry, err = s.Create(spool.NewName(&c.meta))
+		entry, err = s.Create(name)
 	}
 	if err == nil {
 		if err = entry.WriteMeta(&c.meta); err != nil {

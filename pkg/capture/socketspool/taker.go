@@ -114,14 +114,15 @@ func (t *Taker) look(crash *socket.Crash, pidfd int) (*capture.Process, *spool.M
 }
 
 func (t *Taker) entry(meta *spool.Meta) (*spool.Writer, error) {
-	room, err := t.Spool.Room(t.Config.Limits().Spool)
+	name := spool.NewName(meta)
+	room, err := t.Spool.RoomFor(t.Config.Limits().Spool, name)
 	if err != nil {
 		return nil, err
 	}
 	if !room.Entry {
 		return nil, errors.New("the spool is full")
 	}
-	entry, err := t.Spool.Create(spool.NewName(meta))
+	entry, err := t.Spool.Create(name)
 	if err != nil {
 		return nil, err
 	}
