@@ -69,6 +69,10 @@ func (t *Teller) Forwarded(ctx context.Context, mode, why string) {
 // Failed tells that the capture of a dump failed, which is an error of ours.
 func (t *Teller) Failed(ctx context.Context, mode string, err error) {
 	captures(mode, resultFailed)
+	if !t.lines.AllowN(t.clock.Now(), 1) {
+		t.unlogged.Add(1)
+		return
+	}
 	klog.FromContext(ctx).Error(err, "[coredump] Could not capture", "mode", mode)
 }
 

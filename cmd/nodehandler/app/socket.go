@@ -15,6 +15,7 @@ import (
 	"example.io/coredump/pkg/capture/host"
 	"example.io/coredump/pkg/capture/socket"
 	"example.io/coredump/pkg/capture/socketspool"
+	"example.io/coredump/pkg/tell"
 )
 
 // handshake is how long the kernel may take for a step of the protocol.
@@ -47,7 +48,8 @@ func (k *kernel) listen(ctx context.Context) error {
 	config.Forward = original.Values[host.CorePattern]
 	t := &socketspool.Taker{
 		Spool: k.spool, Config: &config, Handler: k.witness, Namespaces: h.Namespaces, HostRoot: "/proc/1/root",
-		Failed: func(err error) { k.teller.Failed(ctx, captureSocket, err) },
+		Forwarded: func() { k.teller.Forwarded(ctx, captureSocket, tell.ForwardedHost) },
+		Failed:    func(err error) { k.teller.Failed(ctx, captureSocket, err) },
 	}
 	server := &socket.Server{
 		Handle: func(ctx context.Context, crash *socket.Crash) {

@@ -37,6 +37,8 @@ type Taker struct {
 	Handler notify.Handler
 	// Namespaces are those of the host's first process (see initns.Dir), HostRoot its root directory: "/proc/1/root".
 	Namespaces, HostRoot string
+	// Forwarded is told of each crash that is no pod's; safe for concurrent use. nil: nobody is.
+	Forwarded func()
 	// Failed is told what went wrong with one crash; safe for concurrent use.
 	Failed func(error)
 }
@@ -58,6 +60,9 @@ func (t *Taker) handle(ctx context.Context, crash *socket.Crash) error {
 		defer process.Close()
 	}
 	if _, err := cgroup.Parse(meta.Cgroup); meta.Verified && errors.Is(err, cgroup.ErrNoPod) {
+		if t.Forwarded != nil {
+			t.Forwarded()
+		}
 		return t.forward(ctx, crash, process, meta)
 	}
 	entry, err := t.entry(meta)
