@@ -120,7 +120,8 @@ func (c *crash) capture() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
+		c.stdin.Close() // nobody is held for the counting
+		return errors.Join(fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err), s.Lost())
 	}
 	job := capture.Job{Stream: c.stdin, Entry: entry, Limits: limits, Started: c.started, Verdict: capture.Verdict{Action: capture.Keep}}
 	switch _, ok, err := s.Slot(c.config.MaxConcurrent); { // held until the process ends

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -336,5 +337,23 @@ func TestP17_APodThatCrashesInALoopLeavesRoomForOthers(t *testing.T) {
 	}
 	if !crash(other) || !crash(nobody) {
 		t.Error("there is no room for others")
+	}
+}
+
+func TestWhatIsLostIsCountedOnce(t *testing.T) {
+	s := open(t)
+	for _, want := range []uint64{0, 40, 0} {
+		var all sync.WaitGroup
+		for range want {
+			all.Go(func() { must(t, s.Lost()) })
+		}
+		all.Wait()
+		if got, err := s.TakeLost(); err != nil || got != want {
+			t.Errorf("%d, %v: want %d", got, err, want)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(s.Path(), lostFile), []byte{1}, 0o600)) // half written
+	if _, err := s.TakeLost(); err != nil {
+		t.Error(err)
 	}
 }

@@ -182,6 +182,11 @@ func (k *kernel) measure(ctx context.Context) error {
 func (k *kernel) measureOnce(ctx context.Context) error {
 	tell.SetActive(k.judge.Active())
 	tell.SetHung(k.copier.Hung())
+	lost, err := k.spool.TakeLost()
+	if err != nil {
+		return err
+	}
+	k.teller.Lost(ctx, lost)
 	usage, err := k.spool.Usage()
 	if err != nil {
 		return err
