@@ -50,11 +50,12 @@ func run(started time.Time, arguments []string) error {
 	if c.args, err = capture.ParseArguments(arguments); err != nil {
 		return err
 	}
+	// Also where a disk hangs before the first byte is read, be it the configuration's, which says the deadline.
+	watchdog := time.AfterFunc(time.Duration(capture.DefaultConfig().Deadline), func() { c.stdin.Close() })
 	if c.config, err = readConfig(); err != nil {
 		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
 	}
-	// Also where a disk hangs before the first byte is read.
-	time.AfterFunc(time.Until(started.Add(time.Duration(c.config.Deadline))), func() { c.stdin.Close() })
+	watchdog.Reset(time.Until(started.Add(time.Duration(c.config.Deadline))))
 	time.AfterFunc(time.Until(started.Add(time.Duration(c.config.Deadline)+syncGrace)), func() { os.Exit(1) })
 
 	c.look()
@@ -124,7 +125,11 @@ func (c *crash) capture() error {
 		return errors.Join(fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err), s.Lost())
 	}
 	job := capture.Job{Stream: c.stdin, Entry: entry, Limits: limits, Started: c.started, Verdict: capture.Verdict{Action: capture.Keep}}
-	switch _, ok, err := s.Slot(c.config.MaxConcurrent); { // held until the process ends
+	release, ok, err := s.Slot(c.config.MaxConcurrent)
+	if ok {
+		defer release() // it must stay in use until the end: else the garbage collector gives the slot away
+	}
+	switch {
 	case err == nil && !ok:
 		job.Verdict = capture.Verdict{Action: capture.Drop, Reason: spool.ReasonConcurrency}
 	default:
