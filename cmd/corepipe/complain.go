@@ -8,14 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"example.io/coredump/pkg/capture"
 )
 
-const (
-	// complainEvery is how often there is a line in the kernel's log, whatever crashes.
-	complainEvery = time.Second
-	// stampFile, beside the program, has the time of the last line.
-	stampFile = ".corepipe-complained"
-)
+// complainEvery is how often there is a line in the kernel's log, whatever crashes.
+const complainEvery = time.Second
 
 // complain writes a line to the kernel's log: where corepipe runs there is nobody else to tell. The line is at most 400 bytes of printable ASCII.
 func complain(err error) {
@@ -37,7 +35,7 @@ func mayComplain(now time.Time) bool {
 	if err != nil {
 		return true
 	}
-	stamp := filepath.Join(filepath.Dir(exe), stampFile)
+	stamp := filepath.Join(filepath.Dir(exe), capture.ComplainedFile)
 	if st, err := os.Lstat(stamp); err == nil && now.Sub(st.ModTime()).Abs() < complainEvery {
 		return false
 	}

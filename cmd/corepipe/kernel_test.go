@@ -517,6 +517,21 @@ func TestP5_MoreAtOnceThanAreConfiguredAreDroppedAndNoted(t *testing.T) {
 	}
 }
 
+func TestP17_ADumpWithoutRoomForAnEntryIsCounted(t *testing.T) {
+	h := newHost(t, "16", "", func(c *capture.Config) { c.SpoolEntries = 1 })
+	w, err := h.spool.Create("1-1-1-1")
+	must(t, err)
+	defer w.Close()
+	v := h.start("random 1", true)
+	v.crash()
+	v.wait()
+	h.eventually("it is counted", func() bool {
+		n, err := h.spool.TakeLost()
+		must(t, err)
+		return n == 1
+	})
+}
+
 func TestTheNodeHandlerIsToldWhileTheProcessIsHeld(t *testing.T) {
 	h := newHost(t, "16", "", func(c *capture.Config) {
 		c.AnswerTimeout, c.Deadline = capture.Duration(patience), capture.Duration(patience)

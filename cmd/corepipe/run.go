@@ -50,11 +50,12 @@ func run(started time.Time, arguments []string) error {
 	if c.args, err = capture.ParseArguments(arguments); err != nil {
 		return err
 	}
+	// Also where a disk hangs before the first byte is read, be it the configuration's, which says the deadline.
+	watchdog := time.AfterFunc(time.Duration(capture.DefaultConfig().Deadline), func() { c.stdin.Close() })
 	if c.config, err = readConfig(); err != nil {
 		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
 	}
-	// Also where a disk hangs before the first byte is read.
-	time.AfterFunc(time.Until(started.Add(time.Duration(c.config.Deadline))), func() { c.stdin.Close() })
+	watchdog.Reset(time.Until(started.Add(time.Duration(c.config.Deadline))))
 	time.AfterFunc(time.Until(started.Add(time.Duration(c.config.Deadline)+syncGrace)), func() { os.Exit(1) })
 
 	c.look()
@@ -105,13 +106,14 @@ func (c *crash) capture() error {
 		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
 	}
 	limits := c.config.Limits()
-	room, err := s.Room(limits.Spool)
+	name := spool.NewName(&c.meta)
+	room, err := s.RoomFor(limits.Spool, name)
 	if err == nil && !room.Entry {
 		err = errors.New("the spool is full")
 	}
 	var entry *spool.Writer
 	if err == nil {
-		entry, err = s.Create(spool.NewName(&c.meta))
+		entry, err = s.Create(name)
 	}
 	if err == nil {
 		if err = entry.WriteMeta(&c.meta); err != nil {
@@ -119,10 +121,15 @@ func (c *crash) capture() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err)
+		c.stdin.Close() // nobody is held for the counting
+		return errors.Join(fmt.Errorf("the dump of process %d is lost: %w", c.args.HostPID, err), s.Lost())
 	}
 	job := capture.Job{Stream: c.stdin, Entry: entry, Limits: limits, Started: c.started, Verdict: capture.Verdict{Action: capture.Keep}}
-	switch _, ok, err := s.Slot(c.config.MaxConcurrent); { // held until the process ends
+	release, ok, err := s.Slot(c.config.MaxConcurrent)
+	if ok {
+		defer release() // it must stay in use until the end: else the garbage collector gives the slot away
+	}
+	switch {
 	case err == nil && !ok:
 		job.Verdict = capture.Verdict{Action: capture.Drop, Reason: spool.ReasonConcurrency}
 	default:

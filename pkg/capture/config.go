@@ -20,6 +20,9 @@ import (
 // ConfigFile is the name of corepipe's configuration, beside its program.
 const ConfigFile = "corepipe.json"
 
+// ComplainedFile is the name of the file beside corepipe that has the time of its last line in the kernel's log.
+const ComplainedFile = ".corepipe-complained"
+
 // Config is what the node handler tells corepipe, in ConfigFile.
 type Config struct {
 	// Version is that of the node handler that wrote it.
@@ -42,7 +45,7 @@ type Config struct {
 	// MaxConcurrent is how many dumps are taken at once on this node.
 	MaxConcurrent int `json:"maxConcurrent"`
 
-	// ProcFiles are the facts of the process that are taken, see Facts. EnvironValues takes what is in its environment, not
+	// ProcFiles are the facts of the process that are taken, see Facts; others are none. EnvironValues takes what is in its environment, not
 	// only the names.
 	ProcFiles     []string `json:"procFiles"`
 	EnvironValues bool     `json:"environValues,omitempty"`
@@ -80,12 +83,11 @@ func (c *Config) Limits() Limits {
 // MaxConfig is the largest configuration that is read, in bytes.
 const MaxConfig = 64 << 10
 
-// DecodeConfig reads a configuration. It is strict: the program and its configuration are written by the same node handler, so what
-// one does not know is a mistake. What is not said has its default.
+// DecodeConfig reads a configuration. What is not said has its default, and what it does not know is ignored: while one version takes the place of another,
+// up or down, and for as long as that gets stuck, the program of one runs with the configuration of the other.
 func DecodeConfig(b []byte) (*Config, error) {
 	c := DefaultConfig()
 	d := json.NewDecoder(bytes.NewReader(b[:min(len(b), MaxConfig)]))
-	d.DisallowUnknownFields()
 	err := d.Decode(&c)
 	if err == nil {
 		if _, end := d.Token(); end != io.EOF {
@@ -135,9 +137,6 @@ func (c *Config) Validate() error {
 		check(c.AnswerTimeout >= 0 && c.AnswerTimeout <= c.Deadline, "answerTimeout must be between 0 and the deadline", c.AnswerTimeout),
 		check(c.MaxConcurrent > 0 && c.MaxConcurrent <= 1024, "maxConcurrent must be from 1 to 1024", c.MaxConcurrent),
 		check(len(c.Forward) <= 128, "forward must be a core_pattern", c.Forward),
-	}
-	for _, name := range c.ProcFiles {
-		errs = append(errs, check(slices.Contains(Facts, name), "procFiles must be some of "+strings.Join(Facts, ", "), name))
 	}
 	return errors.Join(errs...)
 }

@@ -27,14 +27,21 @@ func TestAConfigurationSaysOnlyWhatIsNotTheDefault(t *testing.T) {
 
 func TestAConfigurationThatCannotBeIsRefused(t *testing.T) {
 	for _, c := range []string{
-		``, `{`, `[]`, `{}`, `{"spool": "relative"}`, `{"spool": "/"}`, `{"spool": "/a/../b"}`, `{"spool": "/a"} {}`, `{"spool": "/a", "unknown": 1}`,
+		``, `{`, `[]`, `{}`, `{"spool": "relative"}`, `{"spool": "/"}`, `{"spool": "/a/../b"}`, `{"spool": "/a"} {}`,
 		`{"spool": "/a", "maxSize": 0}`, `{"spool": "/a", "cutSize": -1}`, `{"spool": "/a", "deadline": "0s"}`, `{"spool": "/a", "deadline": "2h"}`,
-		`{"spool": "/a", "deadline": 5}`, `{"spool": "/a", "answerTimeout": "1h"}`, `{"spool": "/a", "maxConcurrent": 0}`, `{"spool": "/a", "procFiles": ["mem"]}`,
+		`{"spool": "/a", "deadline": 5}`, `{"spool": "/a", "answerTimeout": "1h"}`, `{"spool": "/a", "maxConcurrent": 0}`,
 		`{"spool": "/a", "forward": "` + strings.Repeat("x", 129) + `"}`, `{"spool": "/a", "version": "` + strings.Repeat("x", MaxConfig) + `"}`,
 	} {
 		if got, err := DecodeConfig([]byte(c)); err == nil {
 			t.Errorf("%.100s gives %+v", c, got)
 		}
+	}
+}
+
+func TestTheConfigurationOfAnotherVersionIsNoReasonToLoseADump(t *testing.T) {
+	c, err := DecodeConfig([]byte(`{"spool": "/a", "maxSize": 5, "ofTheNextVersion": {"a": 1}, "procFiles": ["maps", "timens_offsets"]}`))
+	if err != nil || c.MaxSize != 5 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

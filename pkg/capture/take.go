@@ -77,7 +77,7 @@ func (t *taking) take(ctx context.Context) {
 	stop := context.AfterFunc(ctx, t.release)
 	defer stop()
 
-	room, err := t.Entry.Spool().Room(t.Limits.Spool)
+	room, err := t.Entry.Spool().RoomFor(t.Limits.Spool, t.Entry.Name())
 	if err != nil {
 		t.fail(err)
 	}
@@ -204,7 +204,7 @@ func (t *taking) put(b []byte) error {
 
 // look asks again how much room there is.
 func (t *taking) look() error {
-	room, err := t.Entry.Spool().Room(t.Limits.Spool)
+	room, err := t.Entry.Spool().RoomFor(t.Limits.Spool, t.Entry.Name())
 	if err != nil {
 		return &writeError{err}
 	}

@@ -149,6 +149,8 @@ type told struct {
 	namespace, pod, uid, container string
 	id, image, imageID, logPath    string
 	sandbox                        bool
+	// created is when it was made; zero where the runtime does not say.
+	created time.Time
 }
 
 // tell asks for a container, or the sandbox of that id.
@@ -164,6 +166,7 @@ func (c *CRI) tell(ctx context.Context, id string) (*told, error) {
 	return &told{
 		namespace: s.Labels[labelPodNamespace], pod: s.Labels[labelPodName], uid: s.Labels[labelPodUID], container: s.Labels[labelContainerName],
 		id: name + "://" + id, image: imageName(s.GetImage()), imageID: s.ImageRef, logPath: s.LogPath,
+		created: createdAt(s.CreatedAt),
 	}, nil
 }
 
@@ -187,5 +190,14 @@ func (c *CRI) tellSandbox(ctx context.Context, id string) (*told, error) {
 	m := got.Status.GetMetadata()
 	return &told{
 		namespace: m.GetNamespace(), pod: m.GetName(), uid: m.GetUid(), container: SandboxContainer, id: name + "://" + id, sandbox: true,
+		created: createdAt(got.Status.GetCreatedAt()),
 	}, nil
+}
+
+// createdAt is in nanoseconds, see ContainerStatus in the API of CRI.
+func createdAt(nanoseconds int64) time.Time {
+	if nanoseconds <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanoseconds)
 }

@@ -78,6 +78,9 @@ func (l *Locator) Locate(ctx context.Context, id cgroup.ID, at time.Time) (Who, 
 	}
 	w.Verified = true
 	if l.Kubernetes != nil {
+		if t != nil && !t.created.IsZero() && t.created.Before(at) {
+			at = t.created // a namespace that is younger than the container is another one of the same name
+		}
 		ns, err := l.Kubernetes.namespaceFor(ctx, p, w.Namespace, at)
 		if err != nil {
 			missing = errors.Join(missing, fmt.Errorf("namespace %s: %w", w.Namespace, err))

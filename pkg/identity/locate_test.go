@@ -83,7 +83,7 @@ func (f *fakeRuntime) add(id, namespace, pod, uid, container string) {
 	defer f.mu.Unlock()
 	f.containers[id] = &runtimeapi.ContainerStatus{
 		Id: id, Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "web:1"}, ImageRef: "web@sha256:1",
-		CreatedAt: 1, LogPath: "/var/log/pods/" + namespace + "_" + pod + "_" + uid + "/" + container + "/0.log",
+		CreatedAt: at(20).UnixNano(), LogPath: "/var/log/pods/" + namespace + "_" + pod + "_" + uid + "/" + container + "/0.log",
 		Labels: map[string]string{labelPodNamespace: namespace, labelPodName: pod, labelPodUID: uid, labelContainerName: container},
 	}
 }
@@ -272,6 +272,16 @@ func TestANamespaceThatIsYoungerThanThePodIsNotThePods(t *testing.T) {
 	f.add(ctr1, "team", "web-0", uid1, "app")
 	young := newCluster(t, ns("ns-3", at(160)))
 	if w, err := locate(t, young.locator(f.client(t)), uid1, ctr1); err != nil || w.NamespaceUID != "" {
+		t.Errorf("%+v, %v", w, err)
+	}
+}
+
+// Its owner deleted the namespace, with force, and somebody else made one of that name before the node had noticed.
+func TestANamespaceThatIsYoungerThanTheContainerIsNotTheContainers(t *testing.T) {
+	f := newRuntime(t)
+	f.add(ctr1, "team", "web-0", uid1, "app") // at 20
+	c := newCluster(t, ns("ns-2", at(60)))    // it crashed at 150
+	if w, err := locate(t, c.locator(f.client(t)), uid1, ctr1); err != nil || !w.Verified || w.NamespaceUID != "" {
 		t.Errorf("%+v, %v", w, err)
 	}
 }

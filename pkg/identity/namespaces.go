@@ -25,6 +25,8 @@ func (k *Kubernetes) namespaceNow(ctx context.Context, name string) (namespace, 
 	if ns, ok := kept.(namespace); ok && time.Since(ns.asked) <= namespaceFresh {
 		return ns, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	asked := time.Now()
 	got, err := k.client.Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

@@ -96,7 +96,7 @@ func (w Who) Encode() ([]byte, error) {
 	return data, nil
 }
 
-// DecodeWho reads identity.json. It fails for what Encode does not make, and for names that cannot be names.
+// DecodeWho reads identity.json. It fails for names that cannot be names.
 func DecodeWho(data []byte) (Who, error) {
 	var w Who
 	if err := decode(data, maxWho, &w); err != nil {
@@ -129,13 +129,12 @@ func validUID(s string) bool {
 	return true
 }
 
-// decode reads one JSON value and nothing else, of known fields.
+// decode reads one JSON value and nothing else. Fields that it does not know are ignored: a newer version may have written them, before it was rolled back.
 func decode(data []byte, limit int, into any) error {
 	if len(data) > limit {
 		return fmt.Errorf("%d bytes are too many", len(data))
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return err
 	}

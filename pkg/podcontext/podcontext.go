@@ -50,6 +50,8 @@ type Gatherer struct {
 	Logs Logs
 	// EnvValues has the values of environment variables in pod.json. They are left out otherwise: they are often secrets.
 	EnvValues bool
+	// Cmdline has the commands in pod.json: what is run, their arguments, and the headers of probes. They are left out otherwise, for the same reason.
+	Cmdline bool
 }
 
 // Gather gives the files that could be had: the pod as the API has it, or else what is known of it; the container as the runtime has it, or else its
@@ -118,10 +120,13 @@ func (g *Gatherer) podJSON(p *corev1.Pod, w identity.Who) ([]byte, error) {
 	if !g.EnvValues {
 		redact(&p.Spec)
 	}
+	if !g.Cmdline {
+		redactCommands(&p.Spec)
+	}
 	return json.MarshalIndent(p, "", "  ")
 }
 
-// Redacted stands for the value of an environment variable.
+// Redacted stands for the value of an environment variable, or a word of a command.
 const Redacted = "<redacted>"
 
 func redact(s *corev1.PodSpec) {
@@ -139,6 +144,51 @@ func redact(s *corev1.PodSpec) {
 	}
 	for i := range s.EphemeralContainers {
 		hide(s.EphemeralContainers[i].Env)
+	}
+}
+
+func redactCommands(s *corev1.PodSpec) {
+	words := func(list []string) {
+		for i := range list {
+			list[i] = Redacted
+		}
+	}
+	action := func(e *corev1.ExecAction, h *corev1.HTTPGetAction) {
+		if e != nil {
+			words(e.Command)
+		}
+		if h != nil {
+			for i := range h.HTTPHeaders {
+				h.HTTPHeaders[i].Value = Redacted
+			}
+		}
+	}
+	hide := func(command, args []string, l *corev1.Lifecycle, probes ...*corev1.Probe) {
+		words(command)
+		words(args)
+		for _, p := range probes {
+			if p != nil {
+				action(p.Exec, p.HTTPGet)
+			}
+		}
+		if l == nil {
+			return
+		}
+		for _, h := range []*corev1.LifecycleHandler{l.PostStart, l.PreStop} {
+			if h != nil {
+				action(h.Exec, h.HTTPGet)
+			}
+		}
+	}
+	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
+		for i := range list {
+			c := &list[i]
+			hide(c.Command, c.Args, c.Lifecycle, c.LivenessProbe, c.ReadinessProbe, c.StartupProbe)
+		}
+	}
+	for i := range s.EphemeralContainers {
+		c := &s.EphemeralContainers[i]
+		hide(c.Command, c.Args, c.Lifecycle, c.LivenessProbe, c.ReadinessProbe, c.StartupProbe)
 	}
 }
 

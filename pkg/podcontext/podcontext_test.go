@@ -146,3 +146,24 @@ func TestAPodThatIsTooLargeIsLeftOut(t *testing.T) {
 func line(i int, text string) string {
 	return fmt.Sprintf("2026-01-02T03:04:05.%09dZ stdout F %s\n", i, text)
 }
+
+func TestCommandsAreLeftOutUnlessAskedFor(t *testing.T) {
+	p := pod()
+	const secret = "hunter2"
+	words := func() []string { return []string{"run", "--password=" + secret} }
+	probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: words()}}}
+	hook := &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", HTTPHeaders: []corev1.HTTPHeader{{Name: "Authorization", Value: secret}}}}
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			list[i].Command, list[i].Args, list[i].LivenessProbe, list[i].Lifecycle = words(), words(), probe, &corev1.Lifecycle{PreStop: hook}
+		}
+	}
+	p.Spec.EphemeralContainers[0].Args = words()
+	client := fake.NewSimpleClientset(p).CoreV1()
+	if got, _ := gather(t, Gatherer{Pods: client}, who); strings.Contains(got[PodFile], secret) || !strings.Contains(got[PodFile], "Authorization") {
+		t.Errorf("%s", got[PodFile])
+	}
+	if got, _ := gather(t, Gatherer{Pods: client, Cmdline: true}, who); !strings.Contains(got[PodFile], secret) {
+		t.Errorf("%s", got[PodFile])
+	}
+}

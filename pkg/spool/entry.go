@@ -9,6 +9,7 @@
 //	<spool>/aside/<entry>/      kept because nobody could make sense of it
 //	<spool>/gone/<entry>/       being removed
 //	<spool>/slots/<n>           locked by those who take a dump now
+//	<spool>/lost                how many dumps had no room for an entry
 //	<spool>/socket              the node handler's, see package notify
 //
 // An entry holds:

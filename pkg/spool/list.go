@@ -58,23 +58,41 @@ const flatBytes = 64 << 10
 
 // Usage counts what is in the spool now.
 func (s *Spool) Usage() (Usage, error) {
-	var u Usage
+	u, err := s.usage("")
+	return u.all, err
+}
+
+// usage counts all that is in the spool, the named entry, and what else is of its pod.
+type usage struct{ all, entry, others Usage }
+
+func (s *Spool) usage(of string) (u usage, err error) {
 	for _, dir := range []string{incomingDir, readyDir, asideDir, goneDir} {
 		names, err := s.list(dir)
 		if err != nil {
-			return Usage{}, err
+			return u, err
 		}
 		for _, name := range names {
-			u.Entries++
-			u.Bytes += flatBytes
+			bytes := int64(flatBytes)
 			var st unix.Stat_t
 			switch err := unix.Fstatat(int(s.dir.Fd()), dir+"/"+name+"/"+CoreFile, &st, unix.AT_SYMLINK_NOFOLLOW); {
 			case err == nil:
-				u.Bytes += st.Blocks * 512
+				bytes += st.Blocks * 512
 			case !errors.Is(err, fs.ErrNotExist):
-				return Usage{}, fmt.Errorf("look at entry %s: %w", name, err)
+				return u, fmt.Errorf("look at entry %s: %w", name, err)
+			}
+			u.all.add(bytes)
+			switch {
+			case name == of:
+				u.entry.add(bytes)
+			case of != "" && markOf(name) == markOf(of):
+				u.others.add(bytes)
 			}
 		}
 	}
 	return u, nil
+}
+
+func (u *Usage) add(bytes int64) {
+	u.Entries++
+	u.Bytes += bytes
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -291,4 +293,67 @@ func FuzzRecordsOfTheSpool(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestP17_APodThatCrashesInALoopLeavesRoomForOthers(t *testing.T) {
+	s := open(t)
+	of := func(pod string) *Meta {
+		m := meta()
+		m.Cgroup = "0::/kubepods/pod" + pod + "-89ab-cdef-0123-456789abcdef/" + strings.Repeat("a", 64) + "\n"
+		return m
+	}
+	loop, other, nobody := of("00000001"), of("00000002"), meta()
+	nobody.Cgroup = "0::/../x\n"
+	limits := Limits{Bytes: 8 << 20, Entries: 100}
+	crash := func(m *Meta) bool {
+		name := NewName(m)
+		room, err := s.RoomFor(limits, name)
+		must(t, err)
+		if room.Bytes < 1<<20 {
+			return false
+		}
+		w, err := s.Create(name)
+		must(t, err)
+		must(t, w.WriteMeta(m))
+		f, err := w.CreateCore()
+		must(t, err)
+		_, err = f.Write(bytes.Repeat([]byte{1}, 1<<20))
+		must(t, errors.Join(err, f.Close()))
+		if again, err := s.RoomFor(limits, name); err != nil || again.Bytes >= room.Bytes {
+			t.Fatalf("%+v before, %+v after it was written, %v", room, again, err)
+		}
+		must(t, w.Finish(Outcome{Size: 1 << 20}))
+		return true
+	}
+	if room, err := s.RoomFor(limits, NewName(loop)); err != nil || room.Bytes != limits.Bytes {
+		t.Fatalf("the first dump has %+v, %v: must have all", room, err)
+	}
+	n := 0
+	for crash(loop) {
+		n++
+	}
+	if n < 2 || n > 4 {
+		t.Errorf("%d of the one that crashes in a loop are kept", n)
+	}
+	if !crash(other) || !crash(nobody) {
+		t.Error("there is no room for others")
+	}
+}
+
+func TestWhatIsLostIsCountedOnce(t *testing.T) {
+	s := open(t)
+	for _, want := range []uint64{0, 40, 0} {
+		var all sync.WaitGroup
+		for range want {
+			all.Go(func() { must(t, s.Lost()) })
+		}
+		all.Wait()
+		if got, err := s.TakeLost(); err != nil || got != want {
+			t.Errorf("%d, %v: want %d", got, err, want)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(s.Path(), lostFile), []byte{1}, 0o600)) // half written
+	if _, err := s.TakeLost(); err != nil {
+		t.Error(err)
+	}
 }

@@ -56,7 +56,7 @@ var (
 	})
 	forwardedTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 		Subsystem: subsystem, Name: "forwarded_total", StabilityLevel: metrics.ALPHA,
-		Help: "Crashes that were given to the handler which the host had before, by reason: host (of no pod), opted-out.",
+		Help: "Crashes that were given to the handler which the host had before, by reason: host (of no pod; in mode socket, for corepipe tells nobody), opted-out.",
 	}, []string{"reason"})
 	driftTotal = metrics.NewCounterVec(&metrics.CounterOpts{
 		Subsystem: subsystem, Name: "host_drift_total", StabilityLevel: metrics.ALPHA,

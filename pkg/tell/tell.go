@@ -6,6 +6,7 @@ package tell
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -69,7 +70,21 @@ func (t *Teller) Forwarded(ctx context.Context, mode, why string) {
 // Failed tells that the capture of a dump failed, which is an error of ours.
 func (t *Teller) Failed(ctx context.Context, mode string, err error) {
 	captures(mode, resultFailed)
+	if !t.lines.AllowN(t.clock.Now(), 1) {
+		t.unlogged.Add(1)
+		return
+	}
 	klog.FromContext(ctx).Error(err, "[coredump] Could not capture", "mode", mode)
+}
+
+// Lost counts dumps of whoever, for which there was no room for even an entry.
+func (t *Teller) Lost(ctx context.Context, n uint64) {
+	if n == 0 {
+		return
+	}
+	capturesTotal.WithLabelValues(Modes[0], resultSuppressed).Add(float64(n))
+	suppressedTotal.WithLabelValues(unknown, string(spool.ReasonNoSpace)).Add(float64(n))
+	t.SpoolFull(ctx, strconv.FormatUint(n, 10)+" dumps are lost without a trace")
 }
 
 // Judged observes how long it took to answer a request.

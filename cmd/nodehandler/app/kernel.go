@@ -71,7 +71,7 @@ func (c *config) newKernel(ctx context.Context, who *identifier, teller *tell.Te
 	}, clock.RealClock{})
 	k.copier = podcopy.New(podcopy.Limits{MaxSize: c.maxSize, FreePercent: copyFreePercent, Preparing: copiesPrepared, Writing: copiesWritten})
 	gatherer := &podcontext.Gatherer{
-		Pods: who.pods, Runtime: who.runtime, EnvValues: o.environValues,
+		Pods: who.pods, Runtime: who.runtime, EnvValues: o.environValues, Cmdline: o.cmdline,
 		Logs: podcontext.Logs{Root: o.logDir, Lines: o.logLines, Bytes: logBytes},
 	}
 	gather := func(ctx context.Context, id cgroup.ID, w identity.Who) ([]bundle.File, error) {
@@ -182,6 +182,11 @@ func (k *kernel) measure(ctx context.Context) error {
 func (k *kernel) measureOnce(ctx context.Context) error {
 	tell.SetActive(k.judge.Active())
 	tell.SetHung(k.copier.Hung())
+	lost, err := k.spool.TakeLost()
+	if err != nil {
+		return err
+	}
+	k.teller.Lost(ctx, lost)
 	usage, err := k.spool.Usage()
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func (o *kernelOptions) flags(nfs *cliflag.NamedFlagSets) {
 	fs.StringVar(&o.criEndpoint, "cri-endpoint", o.criEndpoint, "Socket of the container runtime (unix:///...). Empty: that of containerd, CRI-O or cri-dockerd, whichever is there.")
 	fs.StringVar(&o.logDir, "pod-logs", o.logDir, "Where the kubelet keeps the logs of pods. Empty: no logs are taken.")
 	fs.IntVar(&o.logLines, "log-lines", o.logLines, "How many lines of the container's log are stored beside a dump.")
-	fs.BoolVar(&o.cmdline, "include-cmdline", o.cmdline, "Store the command line beside a dump.")
+	fs.BoolVar(&o.cmdline, "include-cmdline", o.cmdline, "Store the command line beside a dump, and the commands in the pod's specification.")
 	fs.BoolVar(&o.environ, "include-environ", o.environ, "Store the names of the environment's variables beside a dump.")
 	fs.BoolVar(&o.environValues, "include-environ-values", o.environValues, "Store their values too, and those in the pod's specification. They are often secrets.")
 	fs.BoolVar(&o.events, "events", o.events, "Write Events on pods and on the node.")

@@ -15,6 +15,7 @@ import (
 	"example.io/coredump/pkg/capture/host"
 	"example.io/coredump/pkg/capture/socket"
 	"example.io/coredump/pkg/capture/socketspool"
+	"example.io/coredump/pkg/tell"
 )
 
 // handshake is how long the kernel may take for a step of the protocol.
@@ -47,10 +48,16 @@ func (k *kernel) listen(ctx context.Context) error {
 	config.Forward = original.Values[host.CorePattern]
 	t := &socketspool.Taker{
 		Spool: k.spool, Config: &config, Handler: k.witness, Namespaces: h.Namespaces, HostRoot: "/proc/1/root",
-		Failed: func(err error) { k.teller.Failed(ctx, captureSocket, err) },
+		Forwarded: func() { k.teller.Forwarded(ctx, captureSocket, tell.ForwardedHost) },
+		Failed:    func(err error) { k.teller.Failed(ctx, captureSocket, err) },
 	}
 	server := &socket.Server{
-		Handle: t.Handle, Concurrent: o.maxCaptures, Waiting: 4 * o.maxCaptures, WaitTimeout: o.answer, Handshake: handshake,
+		Handle: func(ctx context.Context, crash *socket.Crash) {
+			ctx, cancel := lasting(ctx, k.config.grace)
+			defer cancel()
+			t.Handle(ctx, crash)
+		},
+		Concurrent: o.maxCaptures, Waiting: 4 * o.maxCaptures, WaitTimeout: o.answer, Handshake: handshake,
 		Refused: func(why socket.Refusal, err error) {
 			socketRefused.WithLabelValues(string(why)).Inc()
 			klog.FromContext(ctx).V(2).Info("A connection to the socket for dumps was refused", "why", why, "err", err)
@@ -60,4 +67,15 @@ func (k *kernel) listen(ctx context.Context) error {
 	loops.Go(func() error { return server.Serve(ctx, l) })
 	loops.Go(func() error { return k.keepSettings(ctx, h, func() (string, error) { return pattern, nil }) })
 	return loops.Wait()
+}
+
+// lasting gives a context that ends the grace period after ctx: what is being taken when the program is told to stop would be half a dump for
+// ever, for there is nobody else to take the rest.
+func lasting(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() { stop(); cancel() }
 }

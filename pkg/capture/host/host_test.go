@@ -149,6 +149,9 @@ func TestUninstallingGivesTheHostBackAsItWas(t *testing.T) {
 			t.Fatalf("after the installation: %v", got)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(h.Dir, capture.ComplainedFile), nil, 0o600); err != nil { // as corepipe does
+		t.Fatal(err)
+	}
 	if _, err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}

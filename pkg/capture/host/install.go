@@ -122,7 +122,7 @@ func (h *Host) Uninstall() (Report, error) {
 		if err != nil {
 			return err
 		}
-		for _, name := range append(programs, capture.ConfigFile) {
+		for _, name := range append(programs, capture.ConfigFile, capture.ComplainedFile) {
 			if err := h.remove(name); err != nil {
 				return err
 			}

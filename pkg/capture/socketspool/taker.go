@@ -37,6 +37,8 @@ type Taker struct {
 	Handler notify.Handler
 	// Namespaces are those of the host's first process (see initns.Dir), HostRoot its root directory: "/proc/1/root".
 	Namespaces, HostRoot string
+	// Forwarded is told of each crash that is no pod's; safe for concurrent use. nil: nobody is.
+	Forwarded func()
 	// Failed is told what went wrong with one crash; safe for concurrent use.
 	Failed func(error)
 }
@@ -58,6 +60,9 @@ func (t *Taker) handle(ctx context.Context, crash *socket.Crash) error {
 		defer process.Close()
 	}
 	if _, err := cgroup.Parse(meta.Cgroup); meta.Verified && errors.Is(err, cgroup.ErrNoPod) {
+		if t.Forwarded != nil {
+			t.Forwarded()
+		}
 		return t.forward(ctx, crash, process, meta)
 	}
 	entry, err := t.entry(meta)
@@ -114,14 +119,15 @@ func (t *Taker) look(crash *socket.Crash, pidfd int) (*capture.Process, *spool.M
 }
 
 func (t *Taker) entry(meta *spool.Meta) (*spool.Writer, error) {
-	room, err := t.Spool.Room(t.Config.Limits().Spool)
+	name := spool.NewName(meta)
+	room, err := t.Spool.RoomFor(t.Config.Limits().Spool, name)
 	if err != nil {
 		return nil, err
 	}
 	if !room.Entry {
 		return nil, errors.New("the spool is full")
 	}
-	entry, err := t.Spool.Create(spool.NewName(meta))
+	entry, err := t.Spool.Create(name)
 	if err != nil {
 		return nil, err
 	}
