@@ -82,7 +82,7 @@ func TestStoreThatFailsInTheMiddleAbortsTheConnection(t *testing.T) {
 	second := f.put("shop", "web-1", "app", 1, random(size), func(d *v1alpha1.CoreDump) { d.Status.SHA256 = strings.Repeat("0", 64) })
 	f.store.Cut = func(key string) (int64, error) {
 		if strings.HasPrefix(key, k.Dir()+k.ID) && strings.Contains(key, ".core") {
-			return size / 2, &storage.Error{Op: "read", Key: key, Kind: storage.ErrUnavailable, Err: errors.New("connection reset")}
+			return size / 2, &storage.Error{Op: "read", Key: key, Kind: storage.ErrDenied, Err: errors.New("the credentials ended")} // nothing that going on would help
 		}
 		return 0, nil
 	}
