@@ -31,6 +31,8 @@ type Config struct {
 
 	// MaxConcurrentDownloads is how many downloads may run at a time.
 	MaxConcurrentDownloads int
+	// MaxDownloadsPerUser is how many of them may be one user's.
+	MaxDownloadsPerUser int
 	// StallTimeout is how long a client may take nothing, or the store give nothing, before a download is aborted.
 	StallTimeout time.Duration
 	// CompressWorkers is how many goroutines compress, for each download.
@@ -73,6 +75,7 @@ func (c Config) resources(store storage.Known) map[string]rest.Storage {
 		Cores:         store,
 		Authorizer:    authorizer,
 		MaxConcurrent: c.MaxConcurrentDownloads,
+		MaxPerUser:    c.MaxDownloadsPerUser,
 		StallTimeout:  c.StallTimeout,
 		Workers:       c.CompressWorkers,
 		Now:           c.Now,

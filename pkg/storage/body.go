@@ -158,8 +158,8 @@ func (d *Dumps) opener(rec *v1alpha1.CoreDump) seekable.Opener {
 
 // OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the
 // stored size of the record is cut there. A connection that breaks off, or an answer that ends too early, is made again where it ended, a few
-// times, as long as the object is the same. An object of another size than the record's is ErrCorrupt; so is, in place of io.EOF, one
-// that is read from its beginning to its end and has another checksum, where that is one of all bytes. The caller closes the reader, which
+// times, as long as the object is the same. An object of another size than the record's is ErrCorrupt; so is, in place of its last
+// bytes, one that is read from its beginning to its end and has another checksum, where that is one of all bytes. The caller closes the reader, which
 // ends when ctx does.
 func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
 	k, err := keyOf(rec)
@@ -184,7 +184,7 @@ func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, le
 	if offset > 0 || length < k.size {
 		return r, nil
 	}
-	return summed(r, k.key, k.checksum), nil
+	return summed(r, k.key, k.checksum, k.size), nil
 }
 
 func (d *Dumps) open(ctx context.Context, k bodyKey, offset, length int64) (io.ReadCloser, error) {

@@ -310,3 +310,19 @@ func TestAnObjectThatWasReplacedByTheSameIsReadAndByAnotherIsNot(t *testing.T) {
 	_, err := read(t, d.OpenCoreRange, rec, 5, 2_000_000)
 	storagetest.IsError(t, err, storage.ErrCorrupt, key)
 }
+
+// TestTheLastBytesOfWhatIsWrongAreNotGiven: whoever knows the length, as a client of HTTP does, takes what has that length for complete.
+func TestTheLastBytesOfWhatIsWrongAreNotGiven(t *testing.T) {
+	core := storagetest.Bytes(300_000)
+	b := verifying(t)
+	d := storage.NewDumps(b)
+	rec := mustCommit(t, d, app, storage.CodecNone, core)
+	replace(t, b, app.Body(storage.CodecNone), append([]byte{core[0] ^ 1}, core[1:]...))
+	if got, err := read(t, d.OpenBody, rec, 0, -1); !errors.Is(err, storage.ErrCorrupt) || len(got) >= len(core) {
+		t.Errorf("the body: %d bytes, %v", len(got), err)
+	}
+	rec.Status.Checksum = ""
+	if got, err := readCore(d, rec); !errors.Is(err, storage.ErrCorrupt) || len(got) >= len(core) {
+		t.Errorf("the core: %d bytes, %v", len(got), err)
+	}
+}

@@ -155,7 +155,7 @@ func (d *Dumps) record(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDu
 }
 
 // OpenCore opens the core, decompressed. The reader fails with ErrCorrupt where the bytes are not those of the
-// record (more, fewer, another SHA-256), at the latest in place of io.EOF; like OpenBody it goes on after a break. The caller closes it.
+// record (more, fewer, another SHA-256), at the latest in place of the last bytes; like OpenBody it goes on after a break. The caller closes it.
 func (d *Dumps) OpenCore(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCloser, error) {
 	body, err := d.OpenBody(ctx, rec, 0, -1)
 	if err != nil {

@@ -17,8 +17,9 @@ import (
 	"github.com/minio/crc64nvme"
 )
 
-// summed compares the checksum of all bytes, where it is one that is known, in place of io.EOF.
-func summed(r io.ReadCloser, key, checksum string) io.ReadCloser {
+// summed compares the checksum of a body of the size, where it is one of all bytes, before it gives the last of them: where they are not right,
+// nobody has a body that looks complete.
+func summed(r io.ReadCloser, key, checksum string, size int64) io.ReadCloser {
 	algorithm, want, _ := strings.Cut(checksum, ":")
 	var sum hash.Hash
 	switch {
@@ -33,25 +34,33 @@ func summed(r io.ReadCloser, key, checksum string) io.ReadCloser {
 	default:
 		return r
 	}
-	return &summing{ReadCloser: r, key: key, algorithm: algorithm, want: want, sum: sum}
+	return &summing{ReadCloser: r, key: key, algorithm: algorithm, want: want, sum: sum, left: size}
 }
 
 type summing struct {
 	io.ReadCloser
 	key, algorithm, want string
 	sum                  hash.Hash
+	left                 int64
+	err                  error
 }
 
 func (s *summing) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
 	n, err := s.ReadCloser.Read(p)
 	s.sum.Write(p[:n])
-	if err == io.EOF && base64.StdEncoding.EncodeToString(s.sum.Sum(nil)) != s.want {
-		err = corrupt(s.key, "it has another %s than its record says", s.algorithm)
+	s.left -= int64(n)
+	if s.left == 0 && (err == nil || err == io.EOF) && base64.StdEncoding.EncodeToString(s.sum.Sum(nil)) != s.want {
+		n, err = 0, corrupt(s.key, "it has another %s than its record says", s.algorithm)
 	}
+	s.err = err
 	return n, err
 }
 
-// verifier passes bytes on and compares them with what a record says of them as they go by.
+// verifier passes bytes on and compares them with what a record says of them as they go by. It gives the last of them only when all of them are
+// right: where the length was promised, nothing else would tell.
 type verifier struct {
 	io.ReadCloser
 	key    string
@@ -73,9 +82,12 @@ func (v *verifier) Read(p []byte) (int, error) {
 	n, err := v.ReadCloser.Read(p)
 	v.n += int64(n)
 	v.sum.Write(p[:n])
+	if v.n == v.size && n > 0 && err == nil {
+		err = v.end()
+	}
 	switch {
 	case v.n > v.size:
-		n, err = 0, corrupt(v.key, "there is more than the %d bytes of its record", v.size)
+		err = corrupt(v.key, "there is more than the %d bytes of its record", v.size)
 	case err == io.EOF && v.n < v.size:
 		err = corrupt(v.key, "there are %d bytes, its record says %d", v.n, v.size)
 	case err == io.EOF && hex.EncodeToString(v.sum.Sum(nil)) != v.sha256:
@@ -84,7 +96,18 @@ func (v *verifier) Read(p []byte) (int, error) {
 		err = named("read", v.key, err)
 	}
 	v.err = err
+	if err != nil && err != io.EOF && v.n >= v.size {
+		n = 0
+	}
 	return n, err
+}
+
+// end reads on behind the last byte. It gives io.EOF where that is the end.
+func (v *verifier) end() error {
+	var more [1]byte
+	n, err := io.ReadFull(v.ReadCloser, more[:])
+	v.n += int64(n)
+	return err
 }
 
 // unpacked is a core that is read from its body.

@@ -22,6 +22,7 @@ type options struct {
 	store string
 
 	maxConcurrentDownloads int
+	maxDownloadsPerUser    int
 	compressWorkers        int
 	stallTimeout           time.Duration
 	drainTimeout           time.Duration
@@ -41,6 +42,7 @@ func newOptions() *options {
 	o := &options{
 		store:                  os.Getenv("COREDUMP_STORE"),
 		maxConcurrentDownloads: 32,
+		maxDownloadsPerUser:    16,
 		compressWorkers:        2,
 		stallTimeout:           time.Minute,
 		drainTimeout:           5 * time.Minute,
@@ -69,7 +71,9 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 
 	fs = nfs.FlagSet("downloads")
 	fs.IntVar(&o.maxConcurrentDownloads, "max-concurrent-downloads", o.maxConcurrentDownloads,
-		"How many downloads may run at a time. More are answered with 429 and Retry-After.")
+		"How many downloads may run at a time. More are answered with 429 and Retry-After. A range counts like a whole download.")
+	fs.IntVar(&o.maxDownloadsPerUser, "max-concurrent-downloads-per-user", o.maxDownloadsPerUser,
+		"How many of them may be one user's, so that nobody takes all. More are answered in the same way.")
 	fs.IntVar(&o.compressWorkers, "compress-workers", o.compressWorkers, "How many goroutines compress, for each download. Each takes a few MiB of memory.")
 	fs.DurationVar(&o.stallTimeout, "stall-timeout", o.stallTimeout, "Abort a download whose client takes nothing, or whose store gives nothing, for this long.")
 
@@ -101,6 +105,9 @@ func (o *options) validate() error {
 	}
 	if o.maxConcurrentDownloads < 1 {
 		add("--max-concurrent-downloads %d: must be 1 or more", o.maxConcurrentDownloads)
+	}
+	if o.maxDownloadsPerUser < 1 {
+		add("--max-concurrent-downloads-per-user %d: must be 1 or more", o.maxDownloadsPerUser)
 	}
 	if o.compressWorkers < 1 || o.compressWorkers > 64 {
 		add("--compress-workers %d: must be from 1 to 64", o.compressWorkers)

@@ -69,6 +69,7 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		Bucket:                 bucket,
 		Namespaces:             client.CoreV1().Namespaces(),
 		MaxConcurrentDownloads: o.maxConcurrentDownloads,
+		MaxDownloadsPerUser:    o.maxDownloadsPerUser,
 		CompressWorkers:        o.compressWorkers,
 		StallTimeout:           o.stallTimeout,
 		DrainTimeout:           o.drainTimeout,
