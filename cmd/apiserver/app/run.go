@@ -72,6 +72,7 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		MaxDownloadsPerUser:    o.maxDownloadsPerUser,
 		CompressWorkers:        o.compressWorkers,
 		StallTimeout:           o.stallTimeout,
+		PresignTTL:             o.presignTTL,
 		DrainTimeout:           o.drainTimeout,
 		StoreGrace:             o.storeGrace,
 	}, nil
