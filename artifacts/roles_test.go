@@ -40,6 +40,7 @@ func checkRoles(t *testing.T, all objects) {
 			own + "coredumps": metadata, own + "coredumpendpoints": metadata,
 			own + "coredumps/dump": {"get"}, own + "coredumps/proxy": {"get"}, own + "coredumpendpoints/dump": {"get"}, own + "coredumpendpoints/proxy": {"get"},
 		},
+		"coredump-presigner":   {own + "coredumps/presign": {"create"}},
 		"coredump-apiserver":   {"/namespaces": {"get"}},
 		"coredump-nodehandler": {"/pods": {"get", "list", "watch"}, "/namespaces": {"get"}, "events.k8s.io/events": {"create", "patch"}},
 		"coredump-gc":          {"/namespaces": {"get", "list"}},

@@ -76,7 +76,7 @@ func start(t *testing.T, change ...func(*Config)) *fixture {
 	f.url = "https://" + listener.Addr().String()
 	c := Config{
 		Generic: NewGenericConfig(), Bucket: f.store, Namespaces: f.kube.CoreV1().Namespaces(),
-		MaxConcurrentDownloads: 4, StallTimeout: 10 * time.Second, CompressWorkers: 2,
+		MaxConcurrentDownloads: 4, MaxDownloadsPerUser: 4, StallTimeout: 10 * time.Second, CompressWorkers: 2,
 		DrainTimeout: 10 * time.Second, StoreGrace: time.Minute,
 		Now: func() time.Time { return now },
 	}

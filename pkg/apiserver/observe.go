@@ -40,6 +40,12 @@ type observed struct {
 
 func observe(b storage.Bucket) storage.Bucket {
 	registerStore.Do(func() { legacyregistry.MustRegister(storeRequests, storeSeconds) })
+	if p, ok := b.(storage.Presigner); ok {
+		return &struct {
+			observed
+			storage.Presigner
+		}{observed{b}, p}
+	}
 	return &observed{b}
 }
 

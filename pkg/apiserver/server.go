@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"errors"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,10 +32,14 @@ type Config struct {
 
 	// MaxConcurrentDownloads is how many downloads may run at a time.
 	MaxConcurrentDownloads int
+	// MaxDownloadsPerUser is how many of them may be one user's.
+	MaxDownloadsPerUser int
 	// StallTimeout is how long a client may take nothing, or the store give nothing, before a download is aborted.
 	StallTimeout time.Duration
 	// CompressWorkers is how many goroutines compress, for each download.
 	CompressWorkers int
+	// PresignTTL is for how long URLs of stored objects are given out; 0 where there are none. The bucket must be a storage.Presigner for more.
+	PresignTTL time.Duration
 	// DrainTimeout is how long downloads that run at the shutdown may go on.
 	DrainTimeout time.Duration
 	// StoreGrace is how long after the start the server waits for the store before it is ready without it.
@@ -47,6 +52,9 @@ type Config struct {
 func New(c Config) (*genericapiserver.GenericAPIServer, error) {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if _, ok := c.Bucket.(storage.Presigner); !ok && c.PresignTTL > 0 {
+		return nil, errors.New("URLs of stored objects are asked for, and this store has none: only s3 does")
 	}
 	server, err := c.Generic.Complete().New("coredump-apiserver", genericapiserver.NewEmptyDelegate())
 	if err != nil {
@@ -73,13 +81,14 @@ func (c Config) resources(store storage.Known) map[string]rest.Storage {
 		Cores:         store,
 		Authorizer:    authorizer,
 		MaxConcurrent: c.MaxConcurrentDownloads,
+		MaxPerUser:    c.MaxDownloadsPerUser,
 		StallTimeout:  c.StallTimeout,
 		Workers:       c.CompressWorkers,
 		Now:           c.Now,
 	})
 	dump := dumps.NewREST(store, rule, reporter, c.Now)
 	endpoint := endpoints.NewREST(store, rule, reporter, c.Now)
-	return map[string]rest.Storage{
+	resources := map[string]rest.Storage{
 		"coredumps":               dump,
 		"coredumps/dump":          dumps.NewDumpREST(dump, downloads),
 		"coredumps/proxy":         dumps.NewDumpREST(dump, downloads),
@@ -87,4 +96,8 @@ func (c Config) resources(store storage.Known) map[string]rest.Storage {
 		"coredumpendpoints/dump":  endpoints.NewDumpREST(endpoint, downloads),
 		"coredumpendpoints/proxy": endpoints.NewDumpREST(endpoint, downloads),
 	}
+	if c.PresignTTL > 0 {
+		resources["coredumps/presign"] = dumps.NewPresignREST(dump, store, authorizer, c.PresignTTL)
+	}
+	return resources
 }

@@ -56,11 +56,11 @@ func TestTables(t *testing.T) {
 		}},
 		{"/coredumps/" + k.Name(), true, []string{
 			"NAME|POD|CONTAINER|EXECUTABLE|SIGNAL|SIZE|AGE|NODE|STORED|TRUNCATED|POD-UID",
-			k.Name() + "|web-0|app|server|SIGSEGV|4|90m|node-1|17|false|web-0-uid",
+			k.Name() + "|web-0|app|server|SIGSEGV|4|90m|node-1|46|false|web-0-uid",
 		}},
 		{"/coredumps/" + odd.Name(), true, []string{
 			"NAME|POD|CONTAINER|EXECUTABLE|SIGNAL|SIZE|AGE|NODE|STORED|TRUNCATED|POD-UID",
-			odd.Name() + "|web-0|sidecar|ESC|64|4|5m|<none>|17|true|<none>",
+			odd.Name() + "|web-0|sidecar|ESC|64|4|5m|<none>|46|true|<none>",
 		}},
 		{"/coredumpendpoints", false, []string{
 			"NAME|CONTAINERS|DUMPS|SIZE|NEWEST|AGE",
@@ -68,7 +68,7 @@ func TestTables(t *testing.T) {
 		}},
 		{"/coredumpendpoints/web-0", true, []string{
 			"NAME|CONTAINERS|DUMPS|SIZE|NEWEST|AGE|STORED|POD-UIDS",
-			"web-0|app,sidecar|2|8|5m|90m|34|web-0-uid",
+			"web-0|app,sidecar|2|8|5m|90m|92|web-0-uid",
 		}},
 	} {
 		got := f.printed(api+"/namespaces/shop"+test.path, test.wide)

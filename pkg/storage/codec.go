@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
+
+	"example.io/coredump/pkg/seekable"
 )
 
 func (c Codec) valid() bool { return c == CodecNone || c == CodecZstd || c == CodecGzip }
@@ -29,28 +31,36 @@ func ParseCodec(s string) (Codec, error) {
 }
 
 const (
-	// zstdWindow bounds what a decoder has to keep, so that many downloads at a time fit in little memory.
-	zstdWindow = 1 << 20
 	// zstdMaxWindow is the largest window that is accepted from a foreign file (zstd -19 makes 8 MiB).
 	zstdMaxWindow = 8 << 20
 	// gzipBlock is what one worker compresses at a time. Each has a few of them.
 	gzipBlock = 256 << 10
 )
 
-// NewWriter compresses what is written to it, on the given number of workers, and writes it to w. Close
-// completes the stream; it does not close w.
-func (c Codec) NewWriter(w io.Writer, workers int) (io.WriteCloser, error) {
+// Writer compresses what is written to it. Its methods must not be called concurrently, and who made it calls Close or Abort: it has
+// goroutines.
+type Writer interface {
+	io.Writer
+	// Close completes the stream. It does not close what the stream is written to.
+	Close() error
+	// Abort ends the stream as it is. What has been written of it does not look complete. It is harmless after Close.
+	Abort()
+}
+
+// NewWriter makes a writer to w that compresses on the given number of workers. zstd is in the seekable format (package seekable): OpenCoreRange
+// can read any range of it. Each worker takes about 6 MiB for zstd, as its encoder and the frames it has in hand, and a few blocks for gzip.
+func (c Codec) NewWriter(w io.Writer, workers int) (Writer, error) {
 	switch c {
 	case CodecNone:
-		return nopWriteCloser{w}, nil
+		return plainWriter{w}, nil
 	case CodecZstd:
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(zstdWindow), zstd.WithEncoderConcurrency(workers))
+		return seekable.NewWriter(w, seekable.Options{Workers: workers})
 	case CodecGzip:
 		z, err := pgzip.NewWriterLevel(w, pgzip.BestSpeed)
 		if err != nil {
 			return nil, err
 		}
-		return z, z.SetConcurrency(gzipBlock, workers)
+		return &gzipWriter{Writer: z}, z.SetConcurrency(gzipBlock, workers)
 	}
 	return nil, fmt.Errorf("%w codec %q", ErrInvalid, c)
 }
@@ -123,6 +133,25 @@ func (s *sourceErr) blame(err error) error {
 	return fmt.Errorf("%w: %v", ErrCorrupt, err)
 }
 
-type nopWriteCloser struct{ io.Writer }
+type plainWriter struct{ io.Writer }
 
-func (nopWriteCloser) Close() error { return nil }
+func (plainWriter) Close() error { return nil }
+func (plainWriter) Abort()       {}
+
+type gzipWriter struct {
+	*pgzip.Writer
+	closed bool
+}
+
+func (g *gzipWriter) Close() error {
+	g.closed = true
+	return g.Writer.Close()
+}
+
+// Abort writes the trailer to nowhere: without a Close the goroutines would stay.
+func (g *gzipWriter) Abort() {
+	if !g.closed {
+		g.Reset(io.Discard)
+		_ = g.Close()
+	}
+}

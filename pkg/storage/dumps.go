@@ -20,11 +20,14 @@ import (
 // Who serves dumps to others does so by Known, which has only those of which it is known whose they are.
 type Dumps struct {
 	bucket Bucket
-	cache  *recordCache
+	cache  recordCache
+	bodies *lru[bodyKey, body]
 }
 
 // NewDumps gives the dumps in the bucket.
-func NewDumps(b Bucket) *Dumps { return &Dumps{bucket: b, cache: newRecordCache(cacheSize)} }
+func NewDumps(b Bucket) *Dumps {
+	return &Dumps{bucket: b, cache: newRecordCache(cacheSize), bodies: newLRU[bodyKey, body](bodyCacheSize)}
+}
 
 // Bucket is where the dumps are.
 func (d *Dumps) Bucket() Bucket { return d.bucket }
@@ -151,33 +154,8 @@ func (d *Dumps) record(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDu
 	return rec, nil
 }
 
-// OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the
-// stored size of the record is cut there. The reader fails with ErrCorrupt, in place of io.EOF, where the
-// object has another number of bytes than the record says. The caller closes it.
-func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
-	k, err := ParseName(rec.Namespace, rec.Name)
-	if err != nil {
-		return nil, err
-	}
-	key, rest := k.Body(Codec(rec.Status.Codec)), rec.Status.StoredSize-offset
-	if offset < 0 || rest < 0 {
-		return nil, &Error{Op: "open", Key: key, Err: fmt.Errorf("%w offset %d: the stored size is %d", ErrInvalid, offset, rec.Status.StoredSize)}
-	}
-	want := rest
-	if 0 <= length && length < rest {
-		want = length
-	} else {
-		length = -1 // to the end, to see that it is there
-	}
-	r, err := d.bucket.Open(ctx, key, "", offset, length)
-	if err != nil {
-		return nil, err
-	}
-	return &exactly{ReadCloser: r, key: key, left: want}, nil
-}
-
 // OpenCore opens the core, decompressed. The reader fails with ErrCorrupt where the bytes are not those of the
-// record (more, fewer, another SHA-256), at the latest in place of io.EOF. The caller closes it.
+// record (more, fewer, another SHA-256), at the latest in place of the last bytes; like OpenBody it goes on after a break. The caller closes it.
 func (d *Dumps) OpenCore(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCloser, error) {
 	body, err := d.OpenBody(ctx, rec, 0, -1)
 	if err != nil {

@@ -364,7 +364,13 @@ func TestAStoreThatBreaksOffIsNotACoreThatEnds(t *testing.T) {
 	d := storage.NewDumps(b)
 	rec := mustCommit(t, d, app, storage.CodecZstd, storagetest.Bytes(300_000))
 	away := &storage.Error{Op: "read", Key: app.Body(storage.CodecZstd), Kind: storage.ErrUnavailable}
-	b.Cut = func(string) (int64, error) { return 100_000, away }
+	first := true
+	b.Cut = func(string) (n int64, err error) {
+		if first {
+			n, first = 100_000, false
+		}
+		return n, away
+	}
 	_, err := readCore(d, rec)
 	storagetest.IsError(t, err, storage.ErrUnavailable, app.Body(storage.CodecZstd))
 	if errors.Is(err, storage.ErrCorrupt) {

@@ -57,16 +57,48 @@ func (n Known) objects(ctx context.Context, prefix, after string) iter.Seq2[Obje
 
 // OpenCore is Dumps.OpenCore.
 func (n Known) OpenCore(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCloser, error) {
-	if rec.Namespace == UnknownNamespace {
-		return nil, &Error{Op: "open", Key: rec.Name, Kind: ErrNotFound}
+	if err := refuse(rec); err != nil {
+		return nil, err
 	}
 	return n.dumps.OpenCore(ctx, rec)
 }
 
+// OpenCoreRange is Dumps.OpenCoreRange.
+func (n Known) OpenCoreRange(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
+	if err := refuse(rec); err != nil {
+		return nil, err
+	}
+	return n.dumps.OpenCoreRange(ctx, rec, offset, length)
+}
+
+// OpenBody is Dumps.OpenBody.
+func (n Known) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
+	if err := refuse(rec); err != nil {
+		return nil, err
+	}
+	return n.dumps.OpenBody(ctx, rec, offset, length)
+}
+
+// CheckBody is Dumps.CheckBody.
+func (n Known) CheckBody(ctx context.Context, rec *v1alpha1.CoreDump) (BodyInfo, error) {
+	if err := refuse(rec); err != nil {
+		return BodyInfo{}, err
+	}
+	return n.dumps.CheckBody(ctx, rec)
+}
+
 // OpenContext is Dumps.OpenContext.
 func (n Known) OpenContext(ctx context.Context, rec *v1alpha1.CoreDump) (io.ReadCloser, error) {
-	if rec.Namespace == UnknownNamespace {
-		return nil, &Error{Op: "open", Key: rec.Name, Kind: ErrNotFound}
+	if err := refuse(rec); err != nil {
+		return nil, err
 	}
 	return n.dumps.OpenContext(ctx, rec)
+}
+
+// refuse keeps what is nobody's from everybody, whoever made the record.
+func refuse(rec *v1alpha1.CoreDump) error {
+	if rec.Namespace == UnknownNamespace {
+		return &Error{Op: "open", Key: rec.Name, Kind: ErrNotFound}
+	}
+	return nil
 }

@@ -57,6 +57,12 @@ func TestADumpOfNobodyIsNotKnown(t *testing.T) {
 	storagetest.IsError(t, err, storage.ErrNotFound, nobodys.Record())
 	_, err = known.OpenCore(t.Context(), rec)
 	storagetest.IsError(t, err, storage.ErrNotFound, nobodys.Name())
+	_, err = known.OpenCoreRange(t.Context(), rec, 0, 1)
+	storagetest.IsError(t, err, storage.ErrNotFound, nobodys.Name())
+	_, err = known.OpenBody(t.Context(), rec, 0, 1)
+	storagetest.IsError(t, err, storage.ErrNotFound, nobodys.Name())
+	_, err = known.CheckBody(t.Context(), rec)
+	storagetest.IsError(t, err, storage.ErrNotFound, nobodys.Name())
 	_, err = known.OpenContext(t.Context(), rec)
 	storagetest.IsError(t, err, storage.ErrNotFound, nobodys.Name())
 	for _, scope := range []storage.Scope{{Namespace: "_unknown"}, {Namespace: "_unknown", Pod: "node-1"}, {Namespace: "_unknown", Pod: "node-1", Container: "unknown"}} {

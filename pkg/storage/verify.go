@@ -5,38 +5,62 @@ package storage
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
+	"strings"
+
+	"github.com/minio/crc64nvme"
 )
 
-// exactly passes a body on and fails in place of io.EOF where it has another number of bytes than its record says.
-type exactly struct {
-	io.ReadCloser
-	key  string
-	left int64
-	err  error
+// summed compares the checksum of a body of the size, where it is one of all bytes, before it gives the last of them: where they are not right,
+// nobody has a body that looks complete.
+func summed(r io.ReadCloser, key, checksum string, size int64) io.ReadCloser {
+	algorithm, want, _ := strings.Cut(checksum, ":")
+	var sum hash.Hash
+	switch {
+	case strings.Contains(want, "-"): // that of the checksums of the parts
+		return r
+	case algorithm == "crc64nvme":
+		sum = crc64nvme.New()
+	case algorithm == "crc32c":
+		sum = crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	case algorithm == "sha256":
+		sum = sha256.New()
+	default:
+		return r
+	}
+	return &summing{ReadCloser: r, key: key, algorithm: algorithm, want: want, sum: sum, left: size}
 }
 
-func (e *exactly) Read(p []byte) (int, error) {
-	if e.err != nil {
-		return 0, e.err
+type summing struct {
+	io.ReadCloser
+	key, algorithm, want string
+	sum                  hash.Hash
+	left                 int64
+	err                  error
+}
+
+func (s *summing) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
 	}
-	n, err := e.ReadCloser.Read(p)
-	e.left -= int64(n)
-	switch {
-	case e.left < 0:
-		n, err = 0, corrupt(e.key, "it has more bytes than its record says")
-	case err == io.EOF && e.left > 0:
-		err = corrupt(e.key, "it has %d bytes fewer than its record says", e.left)
+	n, err := s.ReadCloser.Read(p)
+	s.sum.Write(p[:n])
+	s.left -= int64(n)
+	if s.left == 0 && (err == nil || err == io.EOF) && base64.StdEncoding.EncodeToString(s.sum.Sum(nil)) != s.want {
+		n, err = 0, corrupt(s.key, "it has another %s than its record says", s.algorithm)
 	}
-	e.err = err
+	s.err = err
 	return n, err
 }
 
-// verifier passes bytes on and compares them with what a record says of them as they go by.
+// verifier passes bytes on and compares them with what a record says of them as they go by. It gives the last of them only when all of them are
+// right: where the length was promised, nothing else would tell.
 type verifier struct {
 	io.ReadCloser
 	key    string
@@ -58,9 +82,12 @@ func (v *verifier) Read(p []byte) (int, error) {
 	n, err := v.ReadCloser.Read(p)
 	v.n += int64(n)
 	v.sum.Write(p[:n])
+	if v.n == v.size && n > 0 && err == nil {
+		err = v.end()
+	}
 	switch {
 	case v.n > v.size:
-		n, err = 0, corrupt(v.key, "there is more than the %d bytes of its record", v.size)
+		err = corrupt(v.key, "there is more than the %d bytes of its record", v.size)
 	case err == io.EOF && v.n < v.size:
 		err = corrupt(v.key, "there are %d bytes, its record says %d", v.n, v.size)
 	case err == io.EOF && hex.EncodeToString(v.sum.Sum(nil)) != v.sha256:
@@ -69,7 +96,18 @@ func (v *verifier) Read(p []byte) (int, error) {
 		err = named("read", v.key, err)
 	}
 	v.err = err
+	if err != nil && err != io.EOF && v.n >= v.size {
+		n = 0
+	}
 	return n, err
+}
+
+// end reads on behind the last byte. It gives io.EOF where that is the end.
+func (v *verifier) end() error {
+	var more [1]byte
+	n, err := io.ReadFull(v.ReadCloser, more[:])
+	v.n += int64(n)
+	return err
 }
 
 // unpacked is a core that is read from its body.

@@ -70,11 +70,11 @@ func (b *body) compress(in io.Writer, file io.Reader, workers int) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(plain{io.MultiWriter(&b.core, z)}, file, make([]byte, copyBuffer))
-	if closeErr := z.Close(); err == nil { // always closed, for it has goroutines
-		err = closeErr
+	defer z.Abort()
+	if _, err = io.CopyBuffer(plain{io.MultiWriter(&b.core, z)}, file, make([]byte, copyBuffer)); err != nil {
+		return err
 	}
-	return err
+	return z.Close()
 }
 
 // asItIs writes the file to in as it is, and decompresses what goes by.

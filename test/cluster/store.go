@@ -110,6 +110,9 @@ func (s *Store) Start(ctx context.Context) (err error) {
 // Kill ends the server with SIGKILL.
 func (s *Store) Kill() { s.process.Kill() }
 
+// Signal sends the server a signal: SIGSTOP makes a store that stands still, SIGCONT lets it go on.
+func (s *Store) Signal(sig os.Signal) error { return s.process.Signal(sig) }
+
 // Data is the directory that holds the objects of the bucket.
 func (s *Store) Data() string { return filepath.Join(s.dir, "buckets", Bucket) }
 

@@ -22,8 +22,10 @@ type options struct {
 	store string
 
 	maxConcurrentDownloads int
+	maxDownloadsPerUser    int
 	compressWorkers        int
 	stallTimeout           time.Duration
+	presignTTL             time.Duration
 	drainTimeout           time.Duration
 	shutdownDelay          time.Duration
 	storeGrace             time.Duration
@@ -41,6 +43,7 @@ func newOptions() *options {
 	o := &options{
 		store:                  os.Getenv("COREDUMP_STORE"),
 		maxConcurrentDownloads: 32,
+		maxDownloadsPerUser:    16,
 		compressWorkers:        2,
 		stallTimeout:           time.Minute,
 		drainTimeout:           5 * time.Minute,
@@ -69,9 +72,13 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 
 	fs = nfs.FlagSet("downloads")
 	fs.IntVar(&o.maxConcurrentDownloads, "max-concurrent-downloads", o.maxConcurrentDownloads,
-		"How many downloads may run at a time. More are answered with 429 and Retry-After.")
+		"How many downloads may run at a time. More are answered with 429 and Retry-After. A range counts like a whole download.")
+	fs.IntVar(&o.maxDownloadsPerUser, "max-concurrent-downloads-per-user", o.maxDownloadsPerUser,
+		"How many of them may be one user's, so that nobody takes all. More are answered in the same way.")
 	fs.IntVar(&o.compressWorkers, "compress-workers", o.compressWorkers, "How many goroutines compress, for each download. Each takes a few MiB of memory.")
 	fs.DurationVar(&o.stallTimeout, "stall-timeout", o.stallTimeout, "Abort a download whose client takes nothing, or whose store gives nothing, for this long.")
+	fs.DurationVar(&o.presignTTL, "presign-ttl", o.presignTTL, "For how long a URL of a stored core can be used that coredumps/presign gives, to who may create it and get dump, "+
+		"at most 1h. Whoever has the URL has the core, without being asked again. 0 means that there is no presign. Only stores of s3 have URLs.")
 
 	fs = nfs.FlagSet("shutdown")
 	fs.DurationVar(&o.drainTimeout, "drain-timeout", o.drainTimeout, "How long downloads that run when the server is told to stop may go on. "+
@@ -102,11 +109,17 @@ func (o *options) validate() error {
 	if o.maxConcurrentDownloads < 1 {
 		add("--max-concurrent-downloads %d: must be 1 or more", o.maxConcurrentDownloads)
 	}
+	if o.maxDownloadsPerUser < 1 {
+		add("--max-concurrent-downloads-per-user %d: must be 1 or more", o.maxDownloadsPerUser)
+	}
 	if o.compressWorkers < 1 || o.compressWorkers > 64 {
 		add("--compress-workers %d: must be from 1 to 64", o.compressWorkers)
 	}
 	if o.stallTimeout < time.Second {
 		add("--stall-timeout %v: must be 1s or more", o.stallTimeout)
+	}
+	if o.presignTTL != 0 && (o.presignTTL < 10*time.Second || o.presignTTL > time.Hour || o.presignTTL%time.Second != 0) {
+		add("--presign-ttl %v: must be 0, or whole seconds from 10s to 1h", o.presignTTL)
 	}
 	for _, d := range []struct {
 		flag  string

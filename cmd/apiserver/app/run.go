@@ -69,8 +69,10 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		Bucket:                 bucket,
 		Namespaces:             client.CoreV1().Namespaces(),
 		MaxConcurrentDownloads: o.maxConcurrentDownloads,
+		MaxDownloadsPerUser:    o.maxDownloadsPerUser,
 		CompressWorkers:        o.compressWorkers,
 		StallTimeout:           o.stallTimeout,
+		PresignTTL:             o.presignTTL,
 		DrainTimeout:           o.drainTimeout,
 		StoreGrace:             o.storeGrace,
 	}, nil

@@ -34,6 +34,8 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.CrashModule{}.OpenAPIModelName():            schema_pkg_apis_coredump_v1alpha1_CrashModule(ref),
 		v1alpha1.CrashSummary{}.OpenAPIModelName():           schema_pkg_apis_coredump_v1alpha1_CrashSummary(ref),
 		v1alpha1.OwnerReference{}.OpenAPIModelName():         schema_pkg_apis_coredump_v1alpha1_OwnerReference(ref),
+		v1alpha1.PresignedURL{}.OpenAPIModelName():           schema_pkg_apis_coredump_v1alpha1_PresignedURL(ref),
+		v1alpha1.PresignedURLStatus{}.OpenAPIModelName():     schema_pkg_apis_coredump_v1alpha1_PresignedURLStatus(ref),
 		v1alpha1.Process{}.OpenAPIModelName():                schema_pkg_apis_coredump_v1alpha1_Process(ref),
 		v1alpha1.StoredContext{}.OpenAPIModelName():          schema_pkg_apis_coredump_v1alpha1_StoredContext(ref),
 		v1alpha1.ThreadPlace{}.OpenAPIModelName():            schema_pkg_apis_coredump_v1alpha1_ThreadPlace(ref),
@@ -935,6 +937,116 @@ func schema_pkg_apis_coredump_v1alpha1_OwnerReference(ref common.ReferenceCallba
 				Required: []string{"apiVersion", "kind", "name"},
 			},
 		},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_PresignedURL(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PresignedURL is what the subresource presign of a core dump gives: a URL of the stored object that needs no credentials, for who can reach the object store directly. Whoever has the URL has the core until it expires: treat it like the core.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what the server answers. What a request says here is ignored.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.PresignedURLStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.PresignedURLStatus{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_coredump_v1alpha1_PresignedURLStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PresignedURLStatus is the URL, and what tells whether what it leads to is the core.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is where a GET, also of ranges, gives the stored object.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expires": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expires is until when the URL can be used. It ends earlier if the credentials of the server do.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"codec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "codec is how the object is compressed: zst, gz, or empty for not at all.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"storedSize": {
+						SchemaProps: spec.SchemaProps{
+							Description: "storedSize is the length of the object in bytes.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"checksum": {
+						SchemaProps: spec.SchemaProps{
+							Description: "checksum of the object, as <algorithm>:<value>, for example crc64nvme:AAAAAAAAAAA=.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size is the length of the core in bytes.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"sha256": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sha256 is the hex SHA-256 of the core, uncompressed.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"url", "expires", "storedSize", "size", "sha256"},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
 	}
 }
 

@@ -104,16 +104,19 @@ func (v *View) askCluster(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// Attributes describes the request of ctx to an authorizer. The subresource proxy counts as dump: it gives the same bytes, and
-// one right gates them.
+// Attributes describes the request of ctx to an authorizer. The subresource proxy counts as dump, and so does the creation of a presign:
+// they give the same bytes, and one right gates them.
 func Attributes(ctx context.Context) (authorizer.AttributesRecord, error) {
 	a, err := filters.GetAuthorizerAttributes(ctx)
 	if err != nil {
 		return authorizer.AttributesRecord{}, err
 	}
 	record := *a.(*authorizer.AttributesRecord)
-	if record.Subresource == "proxy" {
+	switch record.Subresource {
+	case "proxy":
 		record.Subresource = "dump"
+	case "presign":
+		record.Verb, record.Subresource = "get", "dump"
 	}
 	return record, nil
 }

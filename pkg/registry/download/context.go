@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/lru"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/bundle"
@@ -27,10 +28,28 @@ const (
 	contextError = "context-error.txt"
 )
 
-// checkContexts reads the contexts of the dumps and tells for each why it cannot be served, with "" where it can. A context that is lost must not
+// bundles knows which bundles are what was put there. Safe for concurrent use.
+type bundles struct {
+	cores Cores
+	// good are those that were. Ranges of a download would read every bundle again otherwise, only to know that.
+	good *lru.Cache // bundleKey to nothing
+}
+
+// maxGood is how many bundles are remembered, at some 200 bytes each.
+const maxGood = 16 << 10
+
+type bundleKey struct{ namespace, name, sha256 string }
+
+func newBundles(cores Cores) *bundles { return &bundles{cores, lru.New(maxGood)} }
+
+func keyOf(r *v1alpha1.CoreDump) bundleKey {
+	return bundleKey{r.Namespace, r.Name, r.Status.Context.SHA256}
+}
+
+// checkAll reads the contexts of the dumps and tells for each why it cannot be served, with "" where it can. A context that is lost must not
 // take its core with it: what is left out has to be known before the archive is laid out, as its length is promised then. Nothing of
-// what is read is kept. The error is that of a store that is away.
-func checkContexts(ctx context.Context, cores Cores, records []*v1alpha1.CoreDump) ([]string, error) {
+// what is read is kept but that it was good. The error is that of a store that is away.
+func (b *bundles) checkAll(ctx context.Context, records []*v1alpha1.CoreDump) ([]string, error) {
 	whys := make([]string, len(records))
 	checks, ctx := errgroup.WithContext(ctx)
 	checks.SetLimit(contextChecks)
@@ -38,8 +57,14 @@ func checkContexts(ctx context.Context, cores Cores, records []*v1alpha1.CoreDum
 		if r.Status.Context == nil {
 			continue
 		}
+		if _, ok := b.good.Get(keyOf(r)); ok {
+			continue
+		}
 		checks.Go(func() (err error) {
-			whys[i], err = checkContext(ctx, cores, r)
+			whys[i], err = checkContext(ctx, b.cores, r)
+			if err == nil && whys[i] == "" {
+				b.good.Add(keyOf(r), nil)
+			}
 			return err
 		})
 	}
@@ -64,6 +89,7 @@ func checkContext(ctx context.Context, cores Cores, r *v1alpha1.CoreDump) (why s
 	default:
 		return "", err
 	}
+	countCorrupt(err)
 	klog.FromContext(ctx).Error(err, "A context cannot be served", "namespace", r.Namespace, "name", r.Name)
 	return why, nil
 }
@@ -71,9 +97,9 @@ func checkContext(ctx context.Context, cores Cores, r *v1alpha1.CoreDump) (why s
 // contexts gives the files of contexts to one reader of an archive. It holds one bundle at a time, at most bundle.MaxSize bytes, from the first of its
 // files to the last.
 type contexts struct {
-	cores Cores
-	of    *v1alpha1.CoreDump
-	files []bundle.File
+	bundles *bundles
+	of      *v1alpha1.CoreDump
+	files   []bundle.File
 }
 
 // beside gives the files of the archive that are beside the core of the name: those of the context, or one that says why there are none.
@@ -82,18 +108,17 @@ func (c *contexts) beside(r *v1alpha1.CoreDump, name, why string) []tarball.File
 	if about == nil {
 		return nil
 	}
-	file := tarball.File{Name: name + ".context/" + contextError, ModTime: r.Spec.Process.Time.Time}
 	if why != "" {
 		text := fmt.Appendf(nil, "The context of this core dump cannot be served: %s. The core is not affected.\n", why)
-		file.Size = int64(len(text))
-		file.Open = func(context.Context) (io.ReadCloser, error) { return inMemory(text), nil }
-		return []tarball.File{file}
+		return []tarball.File{tarball.Bytes(name+".context/"+contextError, r.Spec.Process.Time.Time, text)}
 	}
 	files := make([]tarball.File, 0, len(about.Files))
 	for i, f := range about.Files {
-		file.Name, file.Size = name+".context/"+f.Name, f.Size
-		file.Open = func(ctx context.Context) (io.ReadCloser, error) { return c.open(ctx, r, i) }
-		files = append(files, file)
+		files = append(files, tarball.File{
+			Name: name + ".context/" + f.Name, Size: f.Size, ModTime: r.Spec.Process.Time.Time,
+			Open: func(ctx context.Context) (io.ReadCloser, error) { return c.open(ctx, r, i) },
+			ID:   "context:" + about.SHA256 + " " + f.Name,
+		})
 	}
 	return files
 }
@@ -103,6 +128,7 @@ func (c *contexts) open(ctx context.Context, r *v1alpha1.CoreDump, i int) (io.Re
 		c.of, c.files = nil, nil
 		files, err := c.read(ctx, r)
 		if err != nil {
+			c.bundles.good.Remove(keyOf(r)) // the next download leaves it out
 			return nil, fmt.Errorf("read the context of %s: %w", r.Name, err)
 		}
 		c.of, c.files = r, files
@@ -116,7 +142,7 @@ func (c *contexts) open(ctx context.Context, r *v1alpha1.CoreDump, i int) (io.Re
 
 // read decodes the bundle, whose bytes are those of the record when it returns, and its files those that the record lists.
 func (c *contexts) read(ctx context.Context, r *v1alpha1.CoreDump) ([]bundle.File, error) {
-	in, err := c.cores.OpenContext(ctx, r)
+	in, err := c.bundles.cores.OpenContext(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // files gives each dump its files in the archive: the core, beside it the record as it is in the bucket, and the files of the context.
-// Whys says for each dump why its context cannot be served, with "" where it can.
-func files(cores Cores, records []*v1alpha1.CoreDump, whys []string) ([]tarball.File, error) {
+// Whys says for each dump why its context cannot be served, with "" where it can. The files are for one reader of an archive.
+func (s *Server) files(records []*v1alpha1.CoreDump, infos []storage.BodyInfo, whys []string) ([]tarball.File, error) {
 	named := make([]tarball.Core, 0, len(records))
 	for _, r := range records {
 		k, err := storage.ParseName(r.Namespace, r.Name)
@@ -34,38 +34,53 @@ func files(cores Cores, records []*v1alpha1.CoreDump, whys []string) ([]tarball.
 		})
 	}
 	var files []tarball.File
-	contexts := &contexts{cores: cores}
+	contexts := &contexts{bundles: s.bundles}
 	for i, name := range tarball.Names(named) {
-		core, record, err := pair(cores, records[i], name)
+		record, err := recordFile(records[i], name+".json")
 		if err != nil {
 			return nil, fmt.Errorf("lay out %s: %w", records[i].Name, err)
 		}
-		files = append(files, core, record)
+		files = append(files, s.core(records[i], name, infos[i]), record)
 		files = append(files, contexts.beside(records[i], name, whys[i])...)
 	}
 	return files, nil
 }
 
-func pair(cores Cores, r *v1alpha1.CoreDump, name string) (core, record tarball.File, err error) {
-	k, err := storage.ParseName(r.Namespace, r.Name)
-	if err != nil {
-		return core, record, err
-	}
-	data, err := storage.EncodeRecord(k, r)
-	if err != nil {
-		return core, record, err
-	}
-	core = tarball.File{
+// core is the core, with what is stored of it where that can be spliced.
+func (s *Server) core(r *v1alpha1.CoreDump, name string, info storage.BodyInfo) tarball.File {
+	f := tarball.File{
 		Name:    name,
 		Size:    r.Status.Size,
 		ModTime: r.Spec.Process.Time.Time,
-		Open:    func(ctx context.Context) (io.ReadCloser, error) { return cores.OpenCore(ctx, r) },
+		Open:    func(ctx context.Context) (io.ReadCloser, error) { return s.Cores.OpenCore(ctx, r) },
+		ID:      "sha256:" + r.Status.SHA256,
 	}
-	record = tarball.File{
-		Name:    name + ".json",
-		Size:    int64(len(data)),
-		ModTime: core.ModTime,
-		Open:    func(context.Context) (io.ReadCloser, error) { return inMemory(data), nil },
+	if info.Seekable {
+		f.OpenRange = func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+			return s.Cores.OpenCoreRange(ctx, r, offset, length)
+		}
 	}
-	return core, record, nil
+	if e := encodings[storage.Codec(r.Status.Codec)]; e != tarball.Plain {
+		f.Stored = &tarball.Stored{
+			Encoding: e,
+			Size:     r.Status.StoredSize,
+			OpenRange: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+				return s.Cores.OpenBody(ctx, r, offset, length)
+			},
+			ID: f.ID + " " + info.ID,
+		}
+	}
+	return f
+}
+
+func recordFile(r *v1alpha1.CoreDump, name string) (tarball.File, error) {
+	k, err := storage.ParseName(r.Namespace, r.Name)
+	if err != nil {
+		return tarball.File{}, err
+	}
+	data, err := storage.EncodeRecord(k, r)
+	if err != nil {
+		return tarball.File{}, err
+	}
+	return tarball.Bytes(name, r.Spec.Process.Time.Time, data), nil
 }

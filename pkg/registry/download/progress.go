@@ -112,14 +112,23 @@ type source struct {
 	stall    time.Duration
 }
 
-func newSource(ctx context.Context, a *tarball.Archive, stall time.Duration) *source {
+// newSource reads length bytes of the archive from offset on, all of it where length is negative.
+func newSource(ctx context.Context, a *tarball.Archive, offset, length int64, stall time.Duration) (*source, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &source{ctx: ctx, cancel: cancel, archive: a.Open(ctx), stall: stall}
+	s := &source{ctx: ctx, cancel: cancel, stall: stall}
+	if length < 0 {
+		length = a.Size()
+	}
+	var err error
+	if s.archive, err = a.OpenRange(ctx, offset, length); err != nil {
+		cancel(nil)
+		return nil, err
+	}
 	s.watchdog = time.AfterFunc(stall, func() {
 		cancel(fmt.Errorf("%w: it gave nothing for %s", storage.ErrUnavailable, stall))
 	})
 	s.watchdog.Stop()
-	return s
+	return s, nil
 }
 
 func (s *source) Read(p []byte) (int, error) {

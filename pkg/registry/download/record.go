@@ -15,18 +15,20 @@ import (
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
+
+	"example.io/coredump/pkg/storage"
 )
 
 var (
 	downloads = metrics.NewCounterVec(&metrics.CounterOpts{
 		Name: "coredump_apiserver_downloads_total",
-		Help: "Downloads by result (complete; refused with a Status; aborted because the client_gone, the client_stalled, or the " +
-			"store_failed) and by format.",
+		Help: "Downloads by result (complete, which a range is too; not_modified; refused with a Status; aborted because the client_gone, " +
+			"the client_stalled, or the store_failed) and by format.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"result", "format"})
 	bytesSent = metrics.NewCounter(&metrics.CounterOpts{
 		Name:           "coredump_apiserver_download_bytes_total",
-		Help:           "Bytes of archives sent to clients, as compressed.",
+		Help:           "Bytes sent to clients, as compressed.",
 		StabilityLevel: metrics.ALPHA,
 	})
 	inflight = metrics.NewGauge(&metrics.GaugeOpts{
@@ -36,19 +38,26 @@ var (
 	})
 	rejected = metrics.NewCounter(&metrics.CounterOpts{
 		Name:           "coredump_apiserver_download_rejected_total",
-		Help:           "Downloads that were refused because too many ran.",
+		Help:           "Downloads that were refused because too many ran, in all or of the same user.",
+		StabilityLevel: metrics.ALPHA,
+	})
+	corrupted = metrics.NewCounter(&metrics.CounterOpts{
+		Name: "coredump_apiserver_corrupt_objects_total",
+		Help: "How often a download came upon an object in the store, a core or a context, that is not what its record says. " +
+			"The log has the key. Cores are refused or aborted then; contexts are left out.",
 		StabilityLevel: metrics.ALPHA,
 	})
 	register sync.Once
 )
 
 func registerMetrics() {
-	register.Do(func() { legacyregistry.MustRegister(downloads, bytesSent, inflight, rejected) })
+	register.Do(func() { legacyregistry.MustRegister(downloads, bytesSent, inflight, rejected, corrupted) })
 }
 
 // The results of a download.
 const (
 	complete      = "complete"
+	notModified   = "not_modified"
 	refused       = "refused"
 	clientGone    = "client_gone"
 	clientStalled = "client_stalled"
@@ -57,6 +66,8 @@ const (
 
 func (t *transfer) result(ctx context.Context, err error) string {
 	switch {
+	case err == nil && t.answer.Code == http.StatusNotModified:
+		return notModified
 	case err == nil:
 		return complete
 	case !t.committed:
@@ -67,6 +78,13 @@ func (t *transfer) result(ctx context.Context, err error) string {
 		return clientGone
 	}
 	return storeFailed
+}
+
+// countCorrupt counts an object that is not what its record says.
+func countCorrupt(err error) {
+	if errors.Is(err, storage.ErrCorrupt) {
+		corrupted.Inc()
+	}
 }
 
 // record counts the download and writes a line about it: who took what, how much, and how it ended.
@@ -81,7 +99,7 @@ func (t *transfer) record(ctx context.Context, err error) {
 
 	// Not klog.KRef, which passes newlines of a name on.
 	line := []any{"resource", t.object.Resource.Resource, "namespace", t.object.Namespace, "name", t.object.Name,
-		"result", result, "format", t.format, "dumps", t.dumps, "coreBytes", t.size, "bytes", sent, "seconds", time.Since(t.start).Seconds()}
+		"result", result, "format", t.format, "range", t.span(), "dumps", t.dumps, "coreBytes", t.size, "bytes", sent, "seconds", time.Since(t.start).Seconds()}
 	if u, ok := request.UserFrom(ctx); ok {
 		line = append(line, "user", u.GetName(), "uid", u.GetUID())
 	}
@@ -90,7 +108,10 @@ func (t *transfer) record(ctx context.Context, err error) {
 	case errors.As(err, &api):
 		line = append(line, "code", api.Status().Code, "reason", api.Status().Message)
 	case err != nil:
-		line = append(line, "code", http.StatusOK, "reason", err.Error())
+		line = append(line, "code", t.answer.Code, "reason", err.Error())
+		countCorrupt(err)
+	default:
+		line = append(line, "code", t.answer.Code)
 	}
 	klog.FromContext(ctx).Info("Download", line...)
 }

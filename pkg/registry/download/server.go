@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,11 +17,18 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/storage"
 )
 
 // Cores opens cores, and what is beside them; storage.Known does. The readers must fail where the bytes are not those of the record.
 type Cores interface {
 	OpenCore(ctx context.Context, record *v1alpha1.CoreDump) (io.ReadCloser, error)
+	// OpenCoreRange opens length bytes of a core whose CheckBody says that it is seekable.
+	OpenCoreRange(ctx context.Context, record *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error)
+	// OpenBody opens length of the stored bytes of a core.
+	OpenBody(ctx context.Context, record *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error)
+	// CheckBody compares the stored object of a core with the record, as far as that is possible without reading it.
+	CheckBody(ctx context.Context, record *v1alpha1.CoreDump) (storage.BodyInfo, error)
 	// OpenContext opens the context bundle of a record that has one.
 	OpenContext(ctx context.Context, record *v1alpha1.CoreDump) (io.ReadCloser, error)
 }
@@ -30,8 +38,8 @@ type Config struct {
 	Cores Cores
 	// Authorizer is asked for the right to dump where a request comes by the subresource proxy.
 	Authorizer authorizer.UnconditionalAuthorizer
-	// MaxConcurrent is how many downloads may run at a time.
-	MaxConcurrent int
+	// MaxConcurrent is how many downloads may run at a time, and MaxPerUser how many of one user. A range counts like the whole.
+	MaxConcurrent, MaxPerUser int
 	// StallTimeout is how long a client may take no byte, and the store give none, before the download is aborted.
 	StallTimeout time.Duration
 	// Workers is how many goroutines compress, for each download. Each takes a few MiB.
@@ -43,13 +51,18 @@ type Config struct {
 // Server runs downloads, a limited number at a time. Safe for concurrent use.
 type Server struct {
 	Config
-	slots chan struct{}
+	slots   *slots
+	bundles *bundles
 }
 
 // NewServer makes a server.
 func NewServer(c Config) *Server {
 	registerMetrics()
-	return &Server{Config: c, slots: make(chan struct{}, c.MaxConcurrent)}
+	return &Server{
+		Config:  c,
+		slots:   &slots{limit: c.MaxConcurrent, perUser: c.MaxPerUser, users: map[string]int{}},
+		bundles: newBundles(c.Cores),
+	}
 }
 
 // Object is what is asked for, an object of the API.
@@ -81,17 +94,6 @@ func (s *Server) Handler(object Object, responder rest.Responder) http.Handler {
 	})
 }
 
-// acquire takes a slot if there is one. The caller gives it back.
-func (s *Server) acquire() (release func(), ok bool) {
-	select {
-	case s.slots <- struct{}{}:
-		inflight.Inc()
-		return func() { inflight.Dec(); <-s.slots }, true
-	default:
-		return nil, false
-	}
-}
-
 // Methods is the part of rest.Storage and rest.Connecter that all subresources have in common.
 type Methods struct{}
 
@@ -108,7 +110,9 @@ func (Methods) NewConnectOptions() (runtime.Object, bool, string) { return nil, 
 func (Methods) ProducesMIMETypes(string) []string {
 	var types []string
 	for _, f := range formats {
-		types = append(types, f.MediaType)
+		if !slices.Contains(types, f.MediaType) {
+			types = append(types, f.MediaType)
+		}
 	}
 	return types
 }

@@ -16,11 +16,13 @@ import (
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/access"
+	"example.io/coredump/pkg/registry/httprange"
 	"example.io/coredump/pkg/registry/status"
-	"example.io/coredump/pkg/tarball"
+	"example.io/coredump/pkg/storage"
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 	selectTimeout = 60 * time.Second
 	// probe is how much of an archive is read before the answer begins. It reaches into the first core, behind its tar header.
 	probe = 1024
-	// buffer is between the archive and the compressor.
+	// buffer is between the archive and the client or the compressor.
 	buffer = 64 << 10
 )
 
@@ -43,8 +45,9 @@ type transfer struct {
 
 	format    string
 	dumps     int
-	size      int64 // of the cores in bytes
-	committed bool  // the answer has begun: there is no way back to a Status
+	size      int64            // of the cores in bytes
+	answer    httprange.Answer // of code 0 until it is known
+	committed bool             // the answer has begun: there is no way back to a Status
 	client    *client
 }
 
@@ -59,10 +62,10 @@ func (t *transfer) serve(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	t.format = q.Format.Name
-	release, ok := t.server.acquire()
-	if !ok {
+	release, err := t.server.slots.take(userOf(ctx))
+	if err != nil {
 		rejected.Inc()
-		return status.TooManyDownloads(t.server.MaxConcurrent)
+		return err
 	}
 	defer release()
 
@@ -70,28 +73,63 @@ func (t *transfer) serve(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return t.status(ctx, err)
 	}
-	archive, err := t.layOut(ctx, records)
+	c, err := t.layOut(ctx, q.Format, records)
 	if err != nil {
 		return t.status(ctx, err)
 	}
-	source := newSource(ctx, archive, t.server.StallTimeout)
-	defer source.Close()
-	in := bufio.NewReaderSize(source, buffer)
-	if _, err := in.Peek(probe); err != nil && err != io.EOF {
-		return t.status(ctx, err)
+	t.answer = httprange.Decide(req.Method, req.Header, c.representation())
+	return t.send(w, req, q.Format, c)
+}
+
+// send gives the answer that was decided on.
+func (t *transfer) send(w http.ResponseWriter, req *http.Request, f Format, c content) error {
+	ctx := req.Context()
+	switch t.answer.Code {
+	case http.StatusPreconditionFailed:
+		return status.PreconditionFailed("the bytes are not, or no longer, those of If-Match; begin anew")
+	case http.StatusRequestedRangeNotSatisfiable:
+		t.answer.SetHeader(w.Header())
+		return status.RangeNotSatisfiable(fmt.Sprintf("no byte is in the range that is asked for; there are %d", c.archive.Size()))
+	case http.StatusNotModified:
+		t.headers(w, f)
+		t.committed = true
+		w.WriteHeader(http.StatusNotModified)
+		return nil
 	}
 	t.client = &client{w: w, rc: http.NewResponseController(w), stall: t.server.StallTimeout}
 	if err := t.client.lift(nil); err != nil { // a connection without deadlines would not be safe from clients that stand still
 		return t.status(ctx, err)
 	}
-	t.annotate(ctx)
-	t.headers(w, q.Format, archive.Size())
-	t.committed = true
-	w.WriteHeader(http.StatusOK)
 	if req.Method == http.MethodHead {
+		t.headers(w, f)
+		t.committed = true
+		w.WriteHeader(http.StatusOK)
 		return t.client.finish()
 	}
-	return t.stream(q.Format, in)
+	source, err := newSource(ctx, c.archive, t.answer.Offset, t.answer.Length, t.server.StallTimeout)
+	if err != nil {
+		return t.status(ctx, err)
+	}
+	defer source.Close()
+	in := bufio.NewReaderSize(source, buffer)
+	if _, err := in.Peek(probe); err != nil && err != io.EOF {
+		return t.status(ctx, err)
+	}
+	t.annotate(ctx)
+	t.headers(w, f)
+	t.committed = true
+	w.WriteHeader(t.answer.Code)
+	if c.codec == storage.CodecNone {
+		return t.pass(in)
+	}
+	return t.compress(c.codec, in)
+}
+
+func userOf(ctx context.Context) string {
+	if u, ok := request.UserFrom(ctx); ok {
+		return u.GetName()
+	}
+	return ""
 }
 
 // authorize asks for the right to dump once more. By the name dump the request itself has been authorized for it; by the name proxy,
@@ -112,6 +150,7 @@ func (t *transfer) authorize(ctx context.Context) error {
 }
 
 func (t *transfer) status(ctx context.Context, err error) error {
+	countCorrupt(err)
 	return status.Of(ctx, err, t.object.Resource, t.object.Name)
 }
 
@@ -134,63 +173,62 @@ func (t *transfer) find(ctx context.Context, q Query) ([]*v1alpha1.CoreDump, err
 	return records, err
 }
 
-func (t *transfer) layOut(ctx context.Context, records []*v1alpha1.CoreDump) (*tarball.Archive, error) {
-	ctx, cancel := context.WithTimeout(ctx, selectTimeout)
-	defer cancel()
-	whys, err := checkContexts(ctx, t.server.Cores, records)
-	if err != nil {
-		return nil, err
-	}
-	files, err := files(t.server.Cores, records, whys)
-	if err != nil {
-		return nil, err
-	}
-	t.dumps = len(records)
-	for _, r := range records {
-		t.size += r.Status.Size
-	}
-	return tarball.New(files)
-}
-
 // annotate tells the audit log what leaves, before it does.
 func (t *transfer) annotate(ctx context.Context) {
-	audit.AddAuditAnnotations(ctx,
+	pairs := []string{
 		"coredump.example.io/dumps", strconv.Itoa(t.dumps),
 		"coredump.example.io/format", t.format,
 		"coredump.example.io/bytes", strconv.FormatInt(t.size, 10),
-	)
+	}
+	if r := t.span(); r != "" {
+		pairs = append(pairs, "coredump.example.io/range", r)
+	}
+	audit.AddAuditAnnotations(ctx, pairs...)
 }
 
-func (t *transfer) headers(w http.ResponseWriter, f Format, size int64) {
+// span is the range that is sent, as <first byte>-<last byte>; "" where it is the whole.
+func (t *transfer) span() string {
+	if t.answer.Code != http.StatusPartialContent {
+		return ""
+	}
+	return fmt.Sprintf("%d-%d", t.answer.Offset, t.answer.Offset+t.answer.Length-1)
+}
+
+func (t *transfer) headers(w http.ResponseWriter, f Format) {
 	h := w.Header()
+	t.answer.SetHeader(h)
+	h.Set("Cache-Control", "no-store")
+	if t.answer.Code == http.StatusNotModified {
+		return
+	}
 	h.Set("Content-Type", f.MediaType)
 	// The object's name is a DNS name; nothing else goes into the header.
 	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, t.object.Name, f.Name))
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	if f.Codec == "" {
-		h.Set("Content-Length", strconv.FormatInt(size, 10))
-	}
 }
 
-// stream sends the archive, compressed. The compressor is finished only after the archive has ended well: without
-// its trailer the client's decompressor notices too.
-func (t *transfer) stream(f Format, in io.Reader) error {
-	out, err := f.Codec.NewWriter(t.client, t.server.Workers)
+// pass sends what is there. An error is noticed by the length that was promised.
+func (t *transfer) pass(in io.Reader) error {
+	if _, err := io.Copy(t.client, in); err != nil {
+		t.client.cut()
+		return cmp.Or(t.client.failure(), err)
+	}
+	return t.client.finish()
+}
+
+// compress sends the archive, compressed. The compressor is finished only after the archive has ended well: without
+// its trailer the client's decompressor notices too, or tar does.
+func (t *transfer) compress(c storage.Codec, in io.Reader) error {
+	out, err := c.NewWriter(t.client, t.server.Workers)
 	if err != nil {
 		return err
 	}
-	// Only Write: zstd's ReadFrom has a data race where reading fails.
 	if _, err = io.Copy(struct{ io.Writer }{out}, in); err == nil {
 		err = out.Close()
 	}
 	if err != nil {
 		t.client.cut()
-		// A compressor that is neither closed nor reset keeps its goroutines. Closing would send its trailer.
-		if z, ok := out.(interface{ Reset(io.Writer) }); ok {
-			z.Reset(io.Discard)
-			_ = out.Close()
-		}
+		out.Abort()
 		// A client that went away is why the compressor failed, and perhaps why reading was cancelled.
 		return cmp.Or(t.client.failure(), err)
 	}

@@ -72,6 +72,26 @@ func TooManyDownloads(limit int) error {
 	return apierrors.NewTooManyRequests(fmt.Sprintf("%d downloads are running, which is the limit; try again later", limit), retrySlot)
 }
 
+// TooManyDownloadsOfUser is what a download gets while limit others of the same user run.
+func TooManyDownloadsOfUser(limit int) error {
+	return apierrors.NewTooManyRequests(fmt.Sprintf("%d of your downloads are running, which is the limit for a user; try again later", limit), retrySlot)
+}
+
+// PreconditionFailed is a 412.
+func PreconditionFailed(message string) error {
+	return failure(http.StatusPreconditionFailed, "PreconditionFailed", message)
+}
+
+// RangeNotSatisfiable is a 416.
+func RangeNotSatisfiable(message string) error {
+	return failure(http.StatusRequestedRangeNotSatisfiable, "RangeNotSatisfiable", message)
+}
+
+// failure is a Status for which Kubernetes has no reason of its own.
+func failure(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}}
+}
+
 // NotFound is a 404 that says what there is instead.
 func NotFound(resource schema.GroupResource, name, message string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

@@ -40,7 +40,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 }
 
 func types() []runtime.Object {
-	return []runtime.Object{&CoreDump{}, &CoreDumpList{}, &CoreDumpEndpoint{}, &CoreDumpEndpointList{}}
+	return []runtime.Object{&CoreDump{}, &CoreDumpList{}, &CoreDumpEndpoint{}, &CoreDumpEndpointList{}, &PresignedURL{}}
 }
 
 // AddInternalToScheme registers the types of this version as the group's internal ones too. With one

@@ -9,6 +9,7 @@ import (
 
 // +genclient
 // +genclient:onlyVerbs=get,list,watch
+// +genclient:method=Presign,verb=create,subresource=presign,input=PresignedURL,result=PresignedURL
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // CoreDump is one core dump of one process in one container. It is written once, when the dump has

@@ -79,6 +79,16 @@ func (in OwnerReference) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PresignedURL) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.PresignedURL"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PresignedURLStatus) OpenAPIModelName() string {
+	return "io.example.coredump.v1alpha1.PresignedURLStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Process) OpenAPIModelName() string {
 	return "io.example.coredump.v1alpha1.Process"
 }

@@ -26,6 +26,8 @@ type CoreDumpInterface interface {
 	Get(ctx context.Context, name string, opts v1.GetOptions) (*coredumpv1alpha1.CoreDump, error)
 	List(ctx context.Context, opts v1.ListOptions) (*coredumpv1alpha1.CoreDumpList, error)
 	Watch(ctx context.Context, opts v1.ListOptions) (watch.Interface, error)
+	Presign(ctx context.Context, coreDumpName string, presignedURL *coredumpv1alpha1.PresignedURL, opts v1.CreateOptions) (*coredumpv1alpha1.PresignedURL, error)
+
 	CoreDumpExpansion
 }
 
@@ -46,4 +48,19 @@ func newCoreDumps(c *CoredumpV1alpha1Client, namespace string) *coreDumps {
 			func() *coredumpv1alpha1.CoreDumpList { return &coredumpv1alpha1.CoreDumpList{} },
 		),
 	}
+}
+
+// Presign takes the representation of a presignedURL and creates it.  Returns the server's representation of the presignedURL, and an error, if there is any.
+func (c *coreDumps) Presign(ctx context.Context, coreDumpName string, presignedURL *coredumpv1alpha1.PresignedURL, opts v1.CreateOptions) (result *coredumpv1alpha1.PresignedURL, err error) {
+	result = &coredumpv1alpha1.PresignedURL{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("coredumps").
+		Name(coreDumpName).
+		SubResource("presign").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(presignedURL).
+		Do(ctx).
+		Into(result)
+	return
 }

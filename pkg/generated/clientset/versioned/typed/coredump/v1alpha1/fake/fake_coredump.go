@@ -6,9 +6,13 @@
 package fake
 
 import (
+	context "context"
+
 	v1alpha1 "example.io/coredump/pkg/apis/coredump/v1alpha1"
 	coredumpv1alpha1 "example.io/coredump/pkg/generated/clientset/versioned/typed/coredump/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gentype "k8s.io/client-go/gentype"
+	testing "k8s.io/client-go/testing"
 )
 
 // fakeCoreDumps implements CoreDumpInterface
@@ -34,4 +38,16 @@ func newFakeCoreDumps(fake *FakeCoredumpV1alpha1, namespace string) coredumpv1al
 		),
 		fake,
 	}
+}
+
+// Presign takes the representation of a presignedURL and creates it.  Returns the server's representation of the presignedURL, and an error, if there is any.
+func (c *fakeCoreDumps) Presign(ctx context.Context, coreDumpName string, presignedURL *v1alpha1.PresignedURL, opts v1.CreateOptions) (result *v1alpha1.PresignedURL, err error) {
+	emptyResult := &v1alpha1.PresignedURL{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), coreDumpName, "presign", c.Namespace(), presignedURL, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha1.PresignedURL), err
 }

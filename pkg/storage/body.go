@@ -1,0 +1,253 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/seekable"
+)
+
+const (
+	// bodyCacheSize bounds what is kept of bodies, ETags and seek tables, in bytes. A core of 50 GiB has a table of 1.2 MB.
+	bodyCacheSize = 16 << 20
+	// bodyOverhead is what an entry takes beside its table, and tableEntry what a frame takes in that.
+	bodyOverhead = 1 << 10
+	tableEntry   = 24
+	// maxFrame bounds a frame, in bytes, before and after compression, because frames are in memory as a whole.
+	maxFrame = 8 << 20
+	// rangeWorkers is how many frames are decompressed at a time for a range. One more is in memory, each twice.
+	rangeWorkers = 2
+)
+
+// ErrNotSeekable is the kind of error of OpenCoreRange where only the whole core can be read: its body is gzip, or zstd from elsewhere that has no
+// seek table or frames of more than 8 MiB.
+var ErrNotSeekable = errors.New("only the whole core can be read")
+
+// BodyInfo is what is known of a body that is there.
+type BodyInfo struct {
+	// ID tells the stored bytes from any others, also from another compression of the same core.
+	ID string
+	// Seekable tells whether OpenCoreRange can open any range of the core.
+	Seekable bool
+}
+
+// bodyKey is a body by what a record says of it.
+type bodyKey struct {
+	key, checksum string
+	size          int64
+}
+
+// body is what the store said of a body that fits its record. It is immutable.
+type body struct {
+	etag  string
+	asked bool            // for the table
+	table *seekable.Table // nil where there is none, or none to be used
+}
+
+func keyOf(rec *v1alpha1.CoreDump) (bodyKey, error) {
+	k, err := ParseName(rec.Namespace, rec.Name)
+	return bodyKey{k.Body(Codec(rec.Status.Codec)), rec.Status.Checksum, rec.Status.StoredSize}, err
+}
+
+// body asks the store for the body, or remembers. Where size or checksum are not those of the record it is ErrCorrupt.
+func (d *Dumps) body(ctx context.Context, k bodyKey) (body, error) {
+	if b, ok := d.bodies.get(k); ok {
+		return b, nil
+	}
+	obj, err := d.bucket.Stat(ctx, k.key)
+	switch {
+	case err != nil:
+		return body{}, err
+	case obj.Size != k.size:
+		return body{}, corrupt(k.key, "it has %d bytes, its record says %d", obj.Size, k.size)
+	case differ(obj.Checksum, k.checksum):
+		return body{}, corrupt(k.key, "it has the checksum %.80s, its record says %.80s", obj.Checksum, k.checksum)
+	}
+	b := body{etag: obj.ETag}
+	d.bodies.add(k, b, bodyOverhead)
+	return b, nil
+}
+
+// differ tells whether checksums of the same algorithm are different. Some stores leave the number of parts out.
+func differ(a, b string) bool {
+	a, _, _ = strings.Cut(a, "-")
+	b, _, _ = strings.Cut(b, "-")
+	algorithm, _, ok := strings.Cut(a, ":")
+	return ok && strings.HasPrefix(b, algorithm+":") && a != b
+}
+
+// CheckBody asks the store whether the body of the dump is what its record says, as far as that can be told without reading it: whether it is there,
+// how long it is, the store's own checksum, and what the seek table says of the size of the core. The error is of kind ErrCorrupt where it is
+// not. What it learns is remembered as long as there is room.
+func (d *Dumps) CheckBody(ctx context.Context, rec *v1alpha1.CoreDump) (BodyInfo, error) {
+	k, err := keyOf(rec)
+	if err != nil {
+		return BodyInfo{}, err
+	}
+	table, err := d.table(ctx, rec)
+	if err != nil {
+		return BodyInfo{}, err
+	}
+	b, err := d.body(ctx, k)
+	if err != nil {
+		return BodyInfo{}, err
+	}
+	if Codec(rec.Status.Codec) == CodecNone && rec.Status.Size != k.size {
+		return BodyInfo{}, corrupt(k.key, "it is not compressed and has %d bytes, its record says that the core has %d", k.size, rec.Status.Size)
+	}
+	id := k.checksum
+	if id == "" {
+		id = "etag:" + b.etag
+	}
+	return BodyInfo{ID: fmt.Sprintf("%s %d", id, k.size), Seekable: table != nil || Codec(rec.Status.Codec) == CodecNone}, nil
+}
+
+// table gives the seek table of the body, nil where there is none that can be used.
+func (d *Dumps) table(ctx context.Context, rec *v1alpha1.CoreDump) (*seekable.Table, error) {
+	k, err := keyOf(rec)
+	if err != nil || Codec(rec.Status.Codec) != CodecZstd {
+		return nil, err
+	}
+	b, err := d.body(ctx, k)
+	if err != nil || b.asked {
+		return b.table, err
+	}
+	t, err := seekable.ReadTable(ctx, d.opener(rec), k.size)
+	switch {
+	case errors.Is(err, seekable.ErrNoTable):
+		t = nil
+	case errors.Is(err, seekable.ErrCorrupt):
+		return nil, &Error{Op: "read", Key: k.key, Kind: ErrCorrupt, Err: err}
+	case err != nil:
+		return nil, err
+	case t.Size() != rec.Status.Size:
+		return nil, corrupt(k.key, "its seek table says that the core has %d bytes, its record says %d", t.Size(), rec.Status.Size)
+	case !smallFrames(t):
+		t = nil
+	}
+	b.asked, b.table = true, t
+	size := int64(bodyOverhead)
+	if t != nil {
+		size += int64(t.Frames()+1) * tableEntry
+	}
+	d.bodies.add(k, b, size)
+	return t, nil
+}
+
+func smallFrames(t *seekable.Table) bool {
+	for i := range t.Frames() {
+		if f := t.Frame(i); f.Size > maxFrame || f.StoredSize > maxFrame {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *Dumps) opener(rec *v1alpha1.CoreDump) seekable.Opener {
+	return func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+		return d.OpenBody(ctx, rec, offset, length)
+	}
+}
+
+// OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the
+// stored size of the record is cut there. A connection that breaks off, or an answer that ends too early, is made again where it ended, a few
+// times, as long as the object is the same. An object of another size than the record's is ErrCorrupt; so is, in place of its last
+// bytes, one that is read from its beginning to its end and has another checksum, where that is one of all bytes. The caller closes the reader, which
+// ends when ctx does.
+func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
+	k, err := keyOf(rec)
+	if err != nil {
+		return nil, err
+	}
+	rest := k.size - offset
+	if offset < 0 || rest < 0 {
+		return nil, &Error{Op: "open", Key: k.key, Err: fmt.Errorf("%w offset %d: the stored size is %d", ErrInvalid, offset, k.size)}
+	}
+	if length < 0 || length > rest {
+		length = rest
+	}
+	r, err := d.open(ctx, k, offset, length)
+	if errors.Is(err, ErrChanged) { // what was remembered is of another object
+		d.bodies.remove(k)
+		r, err = d.open(ctx, k, offset, length)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if offset > 0 || length < k.size {
+		return r, nil
+	}
+	return summed(r, k.key, k.checksum, k.size), nil
+}
+
+func (d *Dumps) open(ctx context.Context, k bodyKey, offset, length int64) (io.ReadCloser, error) {
+	b, err := d.body(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	r := &resuming{ctx: ctx, bucket: d.bucket, key: k.key, etag: b.etag, next: offset, end: offset + length}
+	if length == 0 {
+		return r, nil
+	}
+	return r, r.connect()
+}
+
+// OpenCoreRange opens length bytes of the core from offset on, all the rest where length is negative, decompressed. A range that ends beyond the
+// size of the record is cut there. It reads no more of the body than the frames that have them, and verifies each of those by its
+// checksums, but not the SHA-256 of the core. The error is of kind ErrNotSeekable where only OpenCore is possible. The caller closes the
+// reader, which ends when ctx does.
+func (d *Dumps) OpenCoreRange(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
+	k, err := keyOf(rec)
+	if err != nil {
+		return nil, err
+	}
+	rest := rec.Status.Size - offset
+	if offset < 0 || rest < 0 {
+		return nil, &Error{Op: "open", Key: k.key, Err: fmt.Errorf("%w offset %d: the core has %d bytes", ErrInvalid, offset, rec.Status.Size)}
+	}
+	if length < 0 || length > rest {
+		length = rest
+	}
+	if info, err := d.CheckBody(ctx, rec); err != nil {
+		return nil, err
+	} else if !info.Seekable {
+		return nil, &Error{Op: "open", Key: k.key, Kind: ErrNotSeekable}
+	}
+	if Codec(rec.Status.Codec) == CodecNone {
+		return d.OpenBody(ctx, rec, offset, length)
+	}
+	t, err := d.table(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	r, err := seekable.Open(ctx, t, d.opener(rec), offset, length, rangeWorkers)
+	if err != nil {
+		return nil, named("open", k.key, err)
+	}
+	return &frames{r, k.key}, nil
+}
+
+// frames gives errors of a seekable stream their key and kind.
+type frames struct {
+	io.ReadCloser
+	key string
+}
+
+func (f *frames) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	switch {
+	case err == nil, err == io.EOF:
+	case errors.Is(err, seekable.ErrCorrupt):
+		err = &Error{Op: "read", Key: f.key, Kind: ErrCorrupt, Err: err}
+	default:
+		err = named("read", f.key, err)
+	}
+	return n, err
+}

@@ -1,0 +1,328 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/storage"
+	"example.io/coredump/pkg/storage/file"
+	"example.io/coredump/pkg/storage/storagetest"
+)
+
+// verifying is a bucket that gives the checksums of what it stores.
+func verifying(t *testing.T) *storagetest.Faulty {
+	t.Helper()
+	b, err := file.Open(t.TempDir(), file.Options{Verify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &storagetest.Faulty{Bucket: b}
+}
+
+type opened func(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error)
+
+func read(t *testing.T, open opened, rec *v1alpha1.CoreDump, offset, length int64) ([]byte, error) {
+	t.Helper()
+	r, err := open(t.Context(), rec, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+func TestAnyRangeOfACoreIsReadFromTheFramesThatHaveIt(t *testing.T) {
+	core := storagetest.Bytes(9<<20 + 12345)
+	for _, codec := range []storage.Codec{storage.CodecNone, storage.CodecZstd} {
+		b := newBucket(t)
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, codec, core)
+		if info, err := d.CheckBody(t.Context(), rec); err != nil || !info.Seekable || info.ID == "" {
+			t.Errorf("codec %q: %+v, %v", codec, info, err)
+		}
+		size := int64(len(core))
+		ranges := [][2]int64{{0, -1}, {0, size}, {0, 1}, {size - 1, 1}, {size, 0}, {size, -1}, {5, 0}, {1<<20 - 1, 2}, {1 << 20, 1 << 20}, {size - 10, 100}}
+		for range 20 {
+			offset := rand.Int64N(size)
+			ranges = append(ranges, [2]int64{offset, rand.Int64N(size - offset + 1)})
+		}
+		for _, r := range ranges {
+			want := core[r[0]:]
+			if r[1] >= 0 {
+				want = want[:min(r[1], int64(len(want)))]
+			}
+			if got, err := read(t, d.OpenCoreRange, rec, r[0], r[1]); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("codec %q, %v: %d bytes, %v, want %d", codec, r, len(got), err, len(want))
+			}
+		}
+		for _, offset := range []int64{-1, size + 1} {
+			if _, err := d.OpenCoreRange(t.Context(), rec, offset, 1); !errors.Is(err, storage.ErrInvalid) {
+				t.Errorf("offset %d: %v", offset, err)
+			}
+		}
+		// The table and the ETag are asked for once.
+		if stats := b.Count(storagetest.OpStat); stats > 4 { // two of them of the record
+			t.Errorf("codec %q: the store was asked %d times", codec, stats)
+		}
+	}
+}
+
+func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
+	core := storagetest.Bytes(3 << 20)
+	var plain bytes.Buffer
+	z, _ := zstd.NewWriter(&plain)
+	_, _ = z.Write(core)
+	_ = z.Close()
+	for name, test := range map[string]struct {
+		codec storage.Codec
+		body  []byte
+	}{"zstd of others": {storage.CodecZstd, plain.Bytes()}, "gzip": {storage.CodecGzip, nil}} {
+		b := newBucket(t)
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, test.codec, core)
+		if test.body != nil {
+			replace(t, b, app.Body(test.codec), test.body)
+			rec.Status.StoredSize = int64(len(test.body))
+		}
+		for range 2 {
+			if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable {
+				t.Errorf("%s: %+v, %v", name, info, err)
+			}
+			_, err := d.OpenCoreRange(t.Context(), rec, 1, 1)
+			storagetest.IsError(t, err, storage.ErrNotSeekable, app.Body(test.codec))
+		}
+		if got, err := readCore(d, rec); err != nil || !bytes.Equal(got, core) {
+			t.Errorf("%s: the whole has %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+func TestWhatIsNotAsItsRecordSaysIsFoundBeforeAByteIsRead(t *testing.T) {
+	core := storagetest.Bytes(3 << 20)
+	cut := func(b []byte) []byte { return b[:len(b)-1000] }
+	for name, test := range map[string]struct {
+		codec  storage.Codec
+		object func([]byte) []byte
+		record func(*v1alpha1.CoreDump)
+	}{
+		"a body that was cut":               {codec: storage.CodecGzip, object: cut},
+		"a body that got longer":            {codec: storage.CodecZstd, object: func(b []byte) []byte { return append(b, 1) }},
+		"a record with another stored size": {codec: storage.CodecNone, record: func(r *v1alpha1.CoreDump) { r.Status.StoredSize-- }},
+		"a record with another size":        {codec: storage.CodecZstd, record: func(r *v1alpha1.CoreDump) { r.Status.Size++ }},
+		"a core that is not compressed":     {codec: storage.CodecNone, record: func(r *v1alpha1.CoreDump) { r.Status.Size++ }},
+		"a table that is broken":            {codec: storage.CodecZstd, object: func(b []byte) []byte { b[len(b)-20] ^= 1; b[len(b)-9-12] ^= 1; return b }},
+	} {
+		b := newBucket(t)
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, test.codec, core)
+		if test.object != nil {
+			replace(t, b, app.Body(test.codec), test.object(readObject(t, b, app.Body(test.codec))))
+		}
+		if test.record != nil {
+			test.record(rec)
+		}
+		_, err := d.CheckBody(t.Context(), rec)
+		if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), app.Body(test.codec)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if test.codec == storage.CodecZstd {
+			if _, err := d.OpenCoreRange(t.Context(), rec, 0, 1); !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("%s: a range: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestTheStoresOwnChecksumMustBeThatOfTheRecord(t *testing.T) {
+	b := &checksums{Bucket: newBucket(t)}
+	d := storage.NewDumps(b)
+	rec := mustCommit(t, d, app, storage.CodecNone, []byte("core"))
+	for _, test := range []struct {
+		record, store string
+		ok            bool
+	}{
+		{"crc64nvme:AAA=", "crc64nvme:AAB=", false}, {"crc32c:AAA=-2", "crc32c:AAB=-2", false},
+		{"crc32c:AAA=-2", "crc32c:AAA=-2", true}, {"crc32c:AAA=-2", "crc32c:AAA=", true}, // some leave the number of parts out
+		{"crc64nvme:AAA=", "", true}, {"", "crc64nvme:AAA=", true}, {"md5:x", "crc32c:y", true},
+	} {
+		rec.Status.Checksum, b.checksum = test.record, test.store
+		_, err := storage.NewDumps(b).CheckBody(t.Context(), rec)
+		if test.ok && err != nil || !test.ok && !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("record %q, store %q: %v", test.record, test.store, err)
+		}
+	}
+}
+
+// checksums is a bucket that says of every object that it has the same checksum.
+type checksums struct {
+	storage.Bucket
+	checksum string
+}
+
+func (c *checksums) Stat(ctx context.Context, key string) (storage.Object, error) {
+	obj, err := c.Bucket.Stat(ctx, key)
+	obj.Checksum = c.checksum
+	return obj, err
+}
+
+func TestABitThatFlippedIsFoundWhenTheWholeIsRead(t *testing.T) {
+	core := storagetest.Bytes(3 << 20)
+	for _, codec := range []storage.Codec{storage.CodecNone, storage.CodecZstd, storage.CodecGzip} {
+		b := verifying(t)
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, codec, core)
+		if !strings.HasPrefix(rec.Status.Checksum, "crc64nvme:") {
+			t.Fatalf("the record has the checksum %q", rec.Status.Checksum)
+		}
+		if got, err := read(t, d.OpenBody, rec, 0, -1); err != nil || int64(len(got)) != rec.Status.StoredSize {
+			t.Errorf("codec %q: %d bytes, %v", codec, len(got), err)
+		}
+		replace(t, b, app.Body(codec), func(b []byte) []byte { b[1<<20] ^= 8; return b }(readObject(t, b, app.Body(codec))))
+		_, err := read(t, d.OpenBody, rec, 0, -1)
+		storagetest.IsError(t, err, storage.ErrCorrupt, app.Body(codec))
+		if codec == storage.CodecZstd {
+			_, err := read(t, d.OpenCoreRange, rec, 1<<20-10, 1<<20)
+			storagetest.IsError(t, err, storage.ErrCorrupt, app.Body(codec))
+		}
+	}
+}
+
+// TestAReaderGoesOnWhereTheStoreBrokeOff: connections are cut, and answers end too early without saying so.
+func TestAReaderGoesOnWhereTheStoreBrokeOff(t *testing.T) {
+	core := storagetest.Bytes(3 << 20)
+	key := app.Body(storage.CodecZstd)
+	for name, broken := range map[string]error{
+		"it says so":     &storage.Error{Op: "read", Key: key, Kind: storage.ErrUnavailable, Err: errors.New("connection reset")},
+		"it ends early":  io.EOF,
+		"it stood still": fmt.Errorf("%w: no byte has moved", storage.ErrUnavailable),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := verifying(t)
+			d := storage.NewDumps(b)
+			rec := mustCommit(t, d, app, storage.CodecZstd, core)
+			var opens atomic.Int32
+			b.Cut = func(k string) (int64, error) {
+				if k != key {
+					return 0, nil
+				}
+				opens.Add(1)
+				return 700_001, broken
+			}
+			if got, err := read(t, d.OpenBody, rec, 0, -1); err != nil || int64(len(got)) != rec.Status.StoredSize {
+				t.Errorf("the body: %d bytes of %d, %v", len(got), rec.Status.StoredSize, err)
+			}
+			if n := opens.Load(); n != 5 {
+				t.Errorf("it was opened %d times", n)
+			}
+			if got, err := readCore(d, rec); err != nil || !bytes.Equal(got, core) {
+				t.Errorf("the core: %d bytes, %v", len(got), err)
+			}
+			if got, err := read(t, d.OpenCoreRange, rec, 1234567, 1_000_000); err != nil || !bytes.Equal(got, core[1234567:2234567]) {
+				t.Errorf("a range: %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+func TestAReaderGivesUpWhereGoingOnCannotHelp(t *testing.T) {
+	core := storagetest.Bytes(300_000)
+	key := app.Body(storage.CodecNone)
+	away := &storage.Error{Op: "read", Key: key, Kind: storage.ErrUnavailable}
+	for name, test := range map[string]struct {
+		then func(b *storagetest.Faulty, cancel func()) // after the first bytes
+		cut  error
+		want error
+		most int // attempts
+	}{
+		"the store stays away": {func(b *storagetest.Faulty, _ func()) {
+			b.Before = func(op storagetest.Op, k string) error { return away }
+		}, away, storage.ErrUnavailable, 7},
+		"the object is another": {func(b *storagetest.Faulty, _ func()) {
+			write(t, b.Bucket, key, bytes.Repeat([]byte("x"), len(core)))
+		}, away, storage.ErrChanged, 2},
+		"the object is gone": {func(b *storagetest.Faulty, _ func()) {
+			if _, err := b.Bucket.Delete(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		}, io.EOF, storage.ErrNotFound, 2},
+		"nobody waits":               {func(_ *storagetest.Faulty, cancel func()) { cancel() }, away, context.Canceled, 1},
+		"a fault that does not pass": {func(*storagetest.Faulty, func()) {}, &storage.Error{Op: "read", Key: key, Kind: storage.ErrDenied}, storage.ErrDenied, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBucket(t)
+			d := storage.NewDumps(b)
+			rec := mustCommit(t, d, app, storage.CodecNone, core)
+			b.Cut = func(string) (int64, error) { return 100_000, test.cut }
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r, err := d.OpenBody(ctx, rec, 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			before := b.Count(storagetest.OpOpen)
+			b.Cut = func(string) (int64, error) { return 0, away }
+			test.then(b, cancel)
+			n, err := io.Copy(io.Discard, r)
+			storagetest.IsError(t, err, test.want, key)
+			if opens := b.Count(storagetest.OpOpen) - before; n != 99_000 && test.want != context.Canceled || opens >= test.most {
+				t.Errorf("%d bytes, opened %d times more", n, opens)
+			}
+			if _, again := r.Read(make([]byte, 1)); again != err {
+				t.Errorf("then: %v", again)
+			}
+		})
+	}
+}
+
+// TestAnObjectThatWasReplacedByTheSameIsReadAndByAnotherIsNot: what is remembered of a body is of one version of it.
+func TestAnObjectThatWasReplacedByTheSameIsReadAndByAnotherIsNot(t *testing.T) {
+	b := newBucket(t)
+	d := storage.NewDumps(b)
+	core := storagetest.Bytes(3 << 20)
+	rec := mustCommit(t, d, app, storage.CodecZstd, core)
+	if _, err := d.CheckBody(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	key := app.Body(storage.CodecZstd)
+	data := readObject(t, b, key)
+	replace(t, b, key, data)
+	if got, err := read(t, d.OpenCoreRange, rec, 5, 2_000_000); err != nil || !bytes.Equal(got, core[5:2_000_005]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	replace(t, b, key, data[:len(data)-1])
+	_, err := read(t, d.OpenCoreRange, rec, 5, 2_000_000)
+	storagetest.IsError(t, err, storage.ErrCorrupt, key)
+}
+
+// TestTheLastBytesOfWhatIsWrongAreNotGiven: whoever knows the length, as a client of HTTP does, takes what has that length for complete.
+func TestTheLastBytesOfWhatIsWrongAreNotGiven(t *testing.T) {
+	core := storagetest.Bytes(300_000)
+	b := verifying(t)
+	d := storage.NewDumps(b)
+	rec := mustCommit(t, d, app, storage.CodecNone, core)
+	replace(t, b, app.Body(storage.CodecNone), append([]byte{core[0] ^ 1}, core[1:]...))
+	if got, err := read(t, d.OpenBody, rec, 0, -1); !errors.Is(err, storage.ErrCorrupt) || len(got) >= len(core) {
+		t.Errorf("the body: %d bytes, %v", len(got), err)
+	}
+	rec.Status.Checksum = ""
+	if got, err := readCore(d, rec); !errors.Is(err, storage.ErrCorrupt) || len(got) >= len(core) {
+		t.Errorf("the core: %d bytes, %v", len(got), err)
+	}
+}
