@@ -20,7 +20,7 @@ const (
 	// pieceTime is how long a piece should take: short against the minute after which kube-apiserver ends a request, long against a round trip.
 	pieceTime = 4 * time.Second
 	// noteEvery is how many bytes are written before they are noted. A kill costs at most that for each worker.
-	noteEvery = 256 << 10
+	noteEvery = 64 << 10
 	// refusals is how often in a row a server that has given something may refuse.
 	refusals = 4
 )

@@ -33,6 +33,9 @@ func (ss spans) add(s span) spans {
 
 // remove gives the spans without the bytes of s.
 func (ss spans) remove(s span) spans {
+	if s.len() <= 0 {
+		return ss
+	}
 	var left spans
 	for _, e := range ss {
 		if e.to <= s.from || e.from >= s.to {
