@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PROGRAMS := apiserver nodehandler gc corepipe
+PROGRAMS := apiserver nodehandler gc corepipe kubectl-coredump
 BIN := $(CURDIR)/_output/bin
 VERSION ?= $(shell hack/version.sh)
 LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X main.version=$(VERSION)

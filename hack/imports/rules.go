@@ -66,6 +66,18 @@ var rules = []rule{
 		because:   "the machinery of an API server is large, and a program that runs on every node serves no API",
 	},
 	{
+		packages:  []string{"pkg/fetch"},
+		forbidden: []string{"k8s.io/...", "sigs.k8s.io/...", "github.com/aws/...", "./..."},
+		allowed:   []string{"./pkg/fetch", "./pkg/seekable"},
+		because:   "it knows HTTP, zstd and files: any server that has ranges will do, and so will a test's",
+	},
+	{
+		packages:  []string{"cmd/kubectl-coredump/..."},
+		forbidden: []string{"k8s.io/apiserver/...", "github.com/aws/...", "./pkg/storage/..."},
+		allowed:   []string{"./pkg/storage"},
+		because:   "people install it: it is a client of the API, and knows of the store only what names look like",
+	},
+	{
 		packages:  []string{"cmd/corepipe/..."},
 		forbidden: []string{"k8s.io/...", "sigs.k8s.io/...", "github.com/aws/..."},
 		because:   "it runs on the host for every crash: it starts in milliseconds and stays small",

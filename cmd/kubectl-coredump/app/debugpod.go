@@ -1,0 +1,279 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+)
+
+const (
+	debugContainer  = "debugger"
+	targetContainer = "target"
+	coreDir         = "/coredump"
+	targetDir       = "/target"
+	// targetMark is in the environment of what keeps the crashed image running; by it the debugger finds its root.
+	targetMark = "COREDUMP_DEBUG_TARGET"
+	// nobody is the user of the debug pod. Two processes of one user may look at each other's root.
+	nobody = 65532
+	// debugTime ends a pod that was left behind.
+	debugTime = 8 * time.Hour
+	// imageVolumes is the minor version of Kubernetes 1 from which on image volumes need no feature gate.
+	imageVolumes = 35
+	removeTime   = 30 * time.Second
+)
+
+// The rights that a debug pod needs beside that to the core.
+var podRights = []right{
+	{verb: "create", resource: "pods"}, {verb: "get", resource: "pods"}, {verb: "delete", resource: "pods"},
+	{verb: "create", resource: "pods", subresource: "exec"},
+}
+
+// imageOf is the image that crashed, by its digest where that is known.
+func imageOf(d *v1alpha1.CoreDump) string {
+	if id := strings.TrimPrefix(d.Spec.ImageID, "docker-pullable://"); strings.Contains(id, "@sha256:") {
+		return id
+	}
+	return d.Spec.Image
+}
+
+// share decides how the debugger sees the crashed image.
+func (d *downloader) share(o debugOptions) string {
+	if o.root != "auto" {
+		return o.root
+	}
+	v, err := d.core.Discovery().ServerVersion()
+	if err == nil {
+		if minor, err := strconv.Atoi(strings.TrimRight(v.Minor, "+")); err == nil && minor < imageVolumes {
+			return "process"
+		}
+	}
+	return "image"
+}
+
+// debugPod makes the pod. Nothing in it has a right on the cluster, or is root.
+func debugPod(d *v1alpha1.CoreDump, image, share string, o debugOptions) *corev1.Pod {
+	restricted := &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+	// A core may take its size, and the file system some more for it.
+	limit := resource.NewQuantity(max(d.Status.Size, 0)+d.Status.Size/64+64<<20, resource.BinarySI)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "coredump-debug-",
+			Namespace:    d.Namespace,
+			Labels:       map[string]string{"app.kubernetes.io/name": "coredump-debug"},
+			Annotations:  map[string]string{group + "/coredump": d.Name},
+		},
+		Spec: corev1.PodSpec{
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			ActiveDeadlineSeconds:         ptr.To(int64(debugTime.Seconds())),
+			TerminationGracePeriodSeconds: ptr.To(int64(0)),
+			AutomountServiceAccountToken:  ptr.To(false),
+			EnableServiceLinks:            ptr.To(false),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(int64(nobody)), RunAsGroup: ptr.To(int64(nobody)), FSGroup: ptr.To(int64(nobody)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Volumes: []corev1.Volume{{Name: "core", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: limit}}}},
+			Containers: []corev1.Container{{
+				Name: debugContainer, Image: o.image, Command: []string{"sh", "-c", fmt.Sprintf("exec sleep %.0f", debugTime.Seconds())},
+				WorkingDir:      coreDir,
+				Env:             []corev1.EnvVar{{Name: "HOME", Value: coreDir}},
+				VolumeMounts:    []corev1.VolumeMount{{Name: "core", MountPath: coreDir}},
+				SecurityContext: restricted,
+			}},
+		},
+	}
+	if share == "process" {
+		pod.Spec.ShareProcessNamespace = ptr.To(true)
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
+			Name: targetContainer, Image: image, Command: o.hold,
+			Env:             []corev1.EnvVar{{Name: targetMark, Value: "1"}},
+			SecurityContext: restricted,
+		})
+		return pod
+	}
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "image", VolumeSource: corev1.VolumeSource{
+		Image: &corev1.ImageVolumeSource{Reference: image, PullPolicy: corev1.PullIfNotPresent},
+	}})
+	debugger := &pod.Spec.Containers[0]
+	debugger.VolumeMounts = append(debugger.VolumeMounts, corev1.VolumeMount{Name: "image", MountPath: targetDir, ReadOnly: true})
+	return pod
+}
+
+// findRoot is a script that sets root to where the crashed image is, and runs the rest of its arguments with @ROOT@ replaced in them.
+const findRoot = `root=/target
+if [ ! -e "$root" ]; then
+  for e in /proc/[0-9]*/environ; do
+    if tr '\0' '\n' <"$e" 2>/dev/null | grep -q '^COREDUMP_DEBUG_TARGET=1$'; then root=${e%/environ}/root; fi
+  done
+fi
+n=$#
+while [ "$n" -gt 0 ]; do
+  a=$1; shift
+  case $a in *@ROOT@*) a=${a%%@ROOT@*}$root${a#*@ROOT@};; esac
+  set -- "$@" "$a"; n=$((n-1))
+done
+exec "$@"`
+
+func (d *downloader) debugInPod(ctx context.Context, dump *v1alpha1.CoreDump, o debugOptions) (err error) {
+	image := imageOf(dump)
+	if image == "" {
+		return fmt.Errorf("the record does not know the image of %s: debug here, with --executable", dump.Name)
+	}
+	if err := d.need(ctx, d.namespace, podRights...); err != nil {
+		return err
+	}
+	program := o.program
+	if program == "" {
+		program = dump.Spec.Process.Executable
+	}
+	executable := ""
+	if path.IsAbs(program) {
+		executable = "@ROOT@" + path.Clean(program)
+	} else {
+		fmt.Fprintf(d.app.ErrOut, "warning: the record has no path of the executable: say it with --program\n")
+	}
+	share := d.share(o)
+	pods := d.core.CoreV1().Pods(d.namespace)
+	pod, err := pods.Create(ctx, debugPod(dump, image, share, o), metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("make debug pod: %w", err)
+	}
+	fmt.Fprintf(d.app.ErrOut, "pod %s: %s, debugger %s\n", pod.Name, text(image), o.image)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+		defer cancel()
+		if e := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}); e != nil {
+			err = errors.Join(err, fmt.Errorf("the debug pod is left: kubectl delete pod %s -n %s: %w", pod.Name, d.namespace, e))
+		}
+	}()
+	if err := d.running(ctx, pod.Name, o.wait); err != nil {
+		return err
+	}
+	if err := d.send(ctx, dump, pod.Name); err != nil {
+		return fmt.Errorf("send the core to the debug pod: %w", err)
+	}
+	args := commandLine(o.debugger, "@ROOT@", executable, coreDir+"/core", o.extra)
+	exec := d.kubectl("exec", "-i", "-n", d.namespace, pod.Name, "-c", debugContainer)
+	if d.app.Terminal(d.app.Out) {
+		exec = append(exec, "-t")
+	}
+	exec = append(exec, "--", "sh", "-c", findRoot, "sh")
+	return ended(d.app.Exec(ctx, Program{Args: append(exec, args...), In: d.app.In, Out: d.app.Out, Err: d.app.ErrOut, Interactive: true}))
+}
+
+// running waits until the containers of the pod run.
+func (d *downloader) running(ctx context.Context, name string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("the debug pod does not run after %s", wait))
+	defer cancel()
+	why := ""
+	for {
+		pod, err := d.core.CoreV1().Pods(d.namespace).Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			var ready bool
+			if ready, why, err = state(pod); ready || err != nil {
+				return err
+			}
+		}
+		select {
+		case <-time.After(min(time.Second, d.app.Poll)):
+		case <-ctx.Done():
+			return fmt.Errorf("%w%s", context.Cause(ctx), unless("", ": ", text(why), ""))
+		}
+	}
+}
+
+// state tells whether all containers run, and why not. An error is one that waiting does not help against.
+func state(pod *corev1.Pod) (ready bool, why string, err error) {
+	ready = len(pod.Status.ContainerStatuses) == len(pod.Spec.Containers)
+	for _, c := range pod.Status.ContainerStatuses {
+		switch {
+		case c.State.Terminated != nil:
+			return false, "", fmt.Errorf("container %s of the debug pod ended with %d: %s", c.Name, c.State.Terminated.ExitCode, text(c.State.Terminated.Reason+" "+c.State.Terminated.Message))
+		case c.State.Waiting != nil:
+			ready, why = false, c.Name+": "+c.State.Waiting.Reason+" "+c.State.Waiting.Message
+		case c.State.Running == nil:
+			ready = false
+		}
+	}
+	if pod.Status.Phase == corev1.PodFailed {
+		return false, "", fmt.Errorf("the debug pod failed: %s", text(pod.Status.Reason+" "+pod.Status.Message))
+	}
+	return ready, why, nil
+}
+
+var errTakesNoMore = errors.New("the pod takes no more")
+
+// send streams the core into the pod, and compares what arrived.
+func (d *downloader) send(ctx context.Context, dump *v1alpha1.CoreDump, pod string) error {
+	exec := d.kubectl("exec", "-i", "-n", d.namespace, pod, "-c", debugContainer, "--")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, w := io.Pipe()
+	streamed := make(chan error, 1)
+	go func() {
+		err := d.stream(ctx, dump, w)
+		_ = w.CloseWithError(err) // a clean end for nil
+		streamed <- err
+	}()
+	err := d.app.Exec(ctx, Program{Args: append(exec, "sh", "-c", "cat >"+coreDir+"/core"), In: r, Out: d.app.ErrOut, Err: d.app.ErrOut})
+	_ = r.CloseWithError(errTakesNoMore)
+	if e := <-streamed; e != nil && !errors.Is(e, errTakesNoMore) { // where the pod failed, streaming into it failed for that
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	var sum strings.Builder
+	if err := d.app.Exec(ctx, Program{Args: append(d.kubectl("exec", "-n", d.namespace, pod, "-c", debugContainer, "--"), "sha256sum", coreDir+"/core"), Out: &sum, Err: d.app.ErrOut}); err != nil {
+		return err
+	}
+	if got, _, _ := strings.Cut(sum.String(), " "); got != dump.Status.SHA256 {
+		return fmt.Errorf("the core in the pod has the SHA-256 %.64q", got)
+	}
+	return nil
+}
+
+// kubectl is the command line of kubectl with the flags that say which cluster and which user.
+func (d *downloader) kubectl(args ...string) []string {
+	c := d.app.Config
+	cmd := []string{"kubectl"}
+	for _, f := range []struct {
+		name  string
+		value *string
+	}{
+		{"kubeconfig", c.KubeConfig}, {"context", c.Context}, {"cluster", c.ClusterName}, {"user", c.AuthInfoName}, {"server", c.APIServer},
+		{"tls-server-name", c.TLSServerName}, {"certificate-authority", c.CAFile}, {"client-certificate", c.CertFile}, {"client-key", c.KeyFile},
+		{"token", c.BearerToken}, {"as", c.Impersonate}, {"as-uid", c.ImpersonateUID},
+	} {
+		if f.value != nil && *f.value != "" {
+			cmd = append(cmd, "--"+f.name+"="+*f.value)
+		}
+	}
+	if c.ImpersonateGroup != nil {
+		for _, g := range *c.ImpersonateGroup {
+			cmd = append(cmd, "--as-group="+g)
+		}
+	}
+	if c.Insecure != nil && *c.Insecure {
+		cmd = append(cmd, "--insecure-skip-tls-verify")
+	}
+	return append(cmd, args...)
+}
