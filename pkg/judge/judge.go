@@ -27,7 +27,8 @@ type Config struct {
 	// MaxPerHour, MaxPerSite and MaxPerNamespace bound the dumps that are kept in an hour: of a workload, of one place in the code of a
 	// workload, and of a namespace, whatever its pods are called. 0: no bound for sites or namespaces.
 	MaxPerHour, MaxPerSite, MaxPerNamespace int
-	// Concurrent bounds the dumps that are taken at once.
+	// Concurrent bounds the dumps that are taken at once. One namespace has half of it at most: who makes his dumps slow (userfaultfd, FUSE) holds up
+	// his own.
 	Concurrent int
 }
 
@@ -77,6 +78,8 @@ type Judge struct {
 	namespaces *recent[string, window]
 	told       *recent[toldKey, struct{}]
 	active     int
+	// activeIn is how many of them are of a namespace.
+	activeIn map[string]int
 	// changed is signalled after each change of what a restart should not forget.
 	changed chan struct{}
 }
@@ -91,7 +94,7 @@ type toldKey struct{ subject, key, problem string }
 // New makes a judge who remembers nothing.
 func New(c Config, clk clock.PassiveClock) *Judge {
 	return &Judge{
-		config: c, clock: clk, changed: make(chan struct{}, 1),
+		config: c, clock: clk, changed: make(chan struct{}, 1), activeIn: map[string]int{},
 		workloads:  newRecent[Workload, window](maxWorkloads),
 		namespaces: newRecent[string, window](maxNamespaces),
 		told:       newRecent[toldKey, struct{}](maxTold),
@@ -136,7 +139,7 @@ func (j *Judge) Judge(s Subject) *Decision {
 	switch {
 	case own.full(w.maxRate, maxRefunds) || j.config.MaxPerNamespace > 0 && ns.full(j.config.MaxPerNamespace, maxNamespaceRefunds):
 		reason = spool.ReasonRateLimit
-	case j.active >= j.config.Concurrent:
+	case j.active >= j.config.Concurrent, j.activeIn[d.Workload.Namespace] >= (j.config.Concurrent+1)/2:
 		reason = spool.ReasonConcurrency
 	}
 	if reason != "" {
@@ -148,6 +151,7 @@ func (j *Judge) Judge(s Subject) *Decision {
 	own.kept++
 	ns.kept++
 	j.active++
+	j.activeIn[d.Workload.Namespace]++
 	d.judge = j
 	d.Verdict = capture.Verdict{Action: capture.Keep, MaxSize: w.maxSize, Sites: own.exhausted(j.config.MaxPerSite)}
 	return d
@@ -163,7 +167,7 @@ func (d *Decision) Done(o spool.Outcome) {
 		j := d.judge
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		j.active--
+		j.over(d.Workload.Namespace)
 		own, ns := j.windows(d.Workload, j.clock.Now())
 		j.end(own, ns, &o)
 	})
@@ -189,7 +193,7 @@ func (d *Decision) Forget() {
 			}
 		}
 		if d.judge != nil {
-			j.active--
+			j.over(d.Workload.Namespace)
 		}
 		j.signal()
 	})
@@ -198,6 +202,14 @@ func (d *Decision) Forget() {
 // Wanted tells whether dumps of the subject are wanted. Nothing is counted, and nobody told.
 func (j *Judge) Wanted(s Subject) bool {
 	return j.config.read(s.NamespaceLabels, s.PodAnnotations).capture
+}
+
+// over is called at the end of a capture.
+func (j *Judge) over(namespace string) {
+	j.active--
+	if j.activeIn[namespace]--; j.activeIn[namespace] <= 0 {
+		delete(j.activeIn, namespace)
+	}
 }
 
 // Count takes into account a dump that was taken, or suppressed, without a judgement: nobody was there in time.

@@ -260,3 +260,18 @@ func BenchmarkJudge(b *testing.B) {
 		j.Judge(web).Done(kept("a"))
 	}
 }
+
+func TestP6_OneNamespaceHasHalfOfThePlacesAtMost(t *testing.T) {
+	j, _ := newJudge(config)
+	slow := make([]*Decision, 0, 2)
+	for i := range 2 {
+		d := j.Judge(Subject{Namespace: "slow", PodName: fmt.Sprint(i), PodUID: fmt.Sprint(i)})
+		wantKeep(t, d)
+		slow = append(slow, d)
+	}
+	wantDrop(t, j.Judge(Subject{Namespace: "slow", PodName: "2", PodUID: "2"}), spool.ReasonConcurrency)
+	wantKeep(t, j.Judge(web))
+	wantKeep(t, j.Judge(web))
+	slow[0].Done(kept("here"))
+	wantKeep(t, j.Judge(Subject{Namespace: "slow", PodName: "3", PodUID: "3"}))
+}

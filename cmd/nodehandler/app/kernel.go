@@ -157,7 +157,8 @@ func (k *kernel) answer(ctx context.Context) error {
 		return err
 	}
 	server := &notify.Server{
-		Handler: k.witness, Answer: k.config.kernel.answer,
+		// Less than corepipe waits: an answer that comes as it gives up is none.
+		Handler: k.witness, Answer: k.config.kernel.answer / 5 * 4,
 		Failed: func(err error) { klog.FromContext(ctx).Info("A question of corepipe was not answered", "err", err) },
 	}
 	return server.Serve(ctx, l)

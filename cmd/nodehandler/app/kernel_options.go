@@ -88,7 +88,7 @@ func (o *kernelOptions) flags(nfs *cliflag.NamedFlagSets) {
 	fs.DurationVar(&o.deadline, "hold-deadline", o.deadline, "How long a crashed process is held at most for its dump to be taken.")
 	fs.DurationVar(&o.stall, "hold-stall-timeout", o.stall, "How long it is held without a byte of its dump coming.")
 	fs.DurationVar(&o.answer, "answer-timeout", o.answer, "How long corepipe waits for this program to say whose a dump is and whether to take it, before it goes on alone.")
-	fs.IntVar(&o.maxCaptures, "max-captures", o.maxCaptures, "How many dumps are taken at the same time.")
+	fs.IntVar(&o.maxCaptures, "max-captures", o.maxCaptures, "How many dumps are taken at the same time, and half as many of one namespace.")
 	fs.IntVar(&o.perHour, "max-per-hour", o.perHour, "How many dumps of a workload (the pods of one controller) are kept each hour; the others are counted.")
 	fs.IntVar(&o.perSite, "max-per-site-per-hour", o.perSite, "How many of them from the same place in the program.")
 
