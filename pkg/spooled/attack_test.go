@@ -135,3 +135,44 @@ func TestP12_ADumpOfNoPodIsForAdministrators(t *testing.T) {
 		t.Errorf("%+v", rec)
 	}
 }
+
+func TestP1_WhatIsWrittenDownOfAnUnverifiedProcessIsNotBelieved(t *testing.T) {
+	f := newFixture(t, nil)
+	m := &spool.Meta{Mode: "pipe", BootID: "b", HostPID: 9, StartTime: 7, CrashTime: time.Now().UnixNano(), Cgroup: "0::" + container + "\n"}
+	e, err := f.spool.Entry(f.entryOf(t, m, spool.Outcome{Answered: true}))
+	must(t, err)
+	defer e.Close()
+	data, err := f.locator.who.Encode()
+	must(t, err)
+	must(t, e.WriteFile(spool.IdentityFile, data))
+	if who, err := f.whose(t.Context(), e, m); !errors.Is(err, errUnknown) || who.Pod != "" || f.locator.asked != 0 {
+		t.Errorf("%+v, %v, asked %d times", who, err, f.locator.asked)
+	}
+}
+
+func TestANodeHandlerThatHasJustStartedDoesNotGiveUpOldDumps(t *testing.T) {
+	f := newFixture(t, nil)
+	f.started = time.Now()
+	f.locator.who, f.locator.err = identity.Who{}, identity.ErrNotYet // it knows no pods yet
+	f.entry(t, 2*hope, spool.Outcome{Answered: true})
+	f.look(t)
+	o, err := f.offered[0].Open()
+	must(t, err)
+	defer o.File.Close()
+	if err := o.Identify(t.Context(), o.Record); !errors.Is(err, identity.ErrNotYet) || len(f.ended) != 0 {
+		t.Errorf("%v, told of %d", err, len(f.ended))
+	}
+}
+
+func TestP5_EntriesWithoutDumpsDoNotFillTheSpoolWhileNobodyAnswers(t *testing.T) {
+	f := newFixture(t, nil)
+	f.locator.who, f.locator.err = identity.Who{}, identity.ErrNotYet
+	const more = 5
+	for range maxUntold + more {
+		f.entry(t, 0, spool.Outcome{Suppressed: spool.ReasonConcurrency, Answered: true})
+	}
+	f.look(t)
+	if n := f.left(t); n != maxUntold || len(f.ended) != more || f.ended[0].Known {
+		t.Errorf("%d wait, %d were told of: want %d, %d", n, len(f.ended), maxUntold, more)
+	}
+}

@@ -64,6 +64,9 @@ func (s *Source) settleEntry(ctx context.Context, name string) error {
 // called by the loop and by an upload at the same time.
 func (s *Source) settle(ctx context.Context, e *spool.Entry, meta *spool.Meta, outcome *spool.Outcome) (identity.Who, error) {
 	who, err := s.whose(ctx, e, meta)
+	if err != nil && !errors.Is(err, errUnknown) && ctx.Err() == nil && outcome.Suppressed != "" && s.tooMany.Add(-1) >= 0 {
+		err = fmt.Errorf("%w: too many wait for an answer: %w", errUnknown, err)
+	}
 	if err != nil && !errors.Is(err, errUnknown) {
 		return who, err
 	}

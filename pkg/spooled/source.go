@@ -29,6 +29,9 @@ const (
 	scanInterval = 10 * time.Second
 	// lifeless is how long a scan may take before the source is taken for dead.
 	lifeless = 5 * time.Minute
+	// maxUntold bounds the entries without a dump that wait for somebody to say whose they are; what is beyond it is counted as nobody's. They take the
+	// room of dumps: a crash loop while the API server is away must not fill the spool with them.
+	maxUntold = 256
 )
 
 // Locator tells whose a container is; see identity.Locator.
@@ -71,8 +74,11 @@ type Source struct {
 	opts Options
 	look chan struct{}
 
+	started time.Time
 	scanned atomic.Bool
 	beat    atomic.Int64
+	// tooMany is how many entries that only say that there is no dump wait beyond maxUntold.
+	tooMany atomic.Int64
 	// asked is the entry whose turn it was last, of those that are not settled. The loop's own.
 	asked string
 
@@ -83,7 +89,7 @@ type Source struct {
 
 // New makes a source. The spool stays the caller's.
 func New(opts Options) *Source {
-	return &Source{opts: opts, look: make(chan struct{}, 1), told: map[string]bool{}}
+	return &Source{opts: opts, look: make(chan struct{}, 1), told: map[string]bool{}, started: time.Now()}
 }
 
 // Look makes the source look at the spool soon. It never blocks.
@@ -162,6 +168,7 @@ func (s *Source) scan(ctx context.Context, offer func(upload.Dump) bool) {
 	}
 	s.forgetAllBut(names)
 	var unsettled []string
+	without := int64(0)
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return
@@ -170,43 +177,47 @@ func (s *Source) scan(ctx context.Context, offer func(upload.Dump) bool) {
 		if s.opts.Attended != nil && s.opts.Attended(name) {
 			continue
 		}
-		settled, err := s.offer(name, offer)
+		settled, core, err := s.offer(name, offer)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			log.Error(err, "An entry of the spool cannot be read and is tried again", "entry", name)
 		}
 		if err == nil && !settled {
 			unsettled = append(unsettled, name)
+			if !core {
+				without++
+			}
 		}
 	}
+	s.tooMany.Store(max(0, without-maxUntold))
 	s.settleAll(ctx, unsettled)
 }
 
 // offer offers a dump to be uploaded, which waits for nothing; what is not taken is offered again by the next scan. Whether there is nothing to be told of
-// the entry any more, it says too.
-func (s *Source) offer(name string, offer func(upload.Dump) bool) (settled bool, err error) {
+// the entry any more, it says too, and otherwise whether there is a core in it.
+func (s *Source) offer(name string, offer func(upload.Dump) bool) (settled, core bool, err error) {
 	remove, settled := s.wasTold(name)
 	switch {
 	case remove:
-		return true, s.opts.Spool.Remove(name)
+		return true, false, s.opts.Spool.Remove(name)
 	case settled:
 		offer(&dump{source: s, name: name})
-		return true, nil
+		return true, true, nil
 	}
 	e, err := s.opts.Spool.Entry(name)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer e.Close()
 	_, outcome, err := read(e)
 	if errors.Is(err, spool.ErrRecord) {
-		return true, s.opts.Spool.SetAside(name, err.Error())
+		return true, false, s.opts.Spool.SetAside(name, err.Error())
 	} else if err != nil {
-		return false, err
+		return false, false, err
 	}
-	if outcome.Suppressed == "" {
+	if core = outcome.Suppressed == ""; core {
 		offer(&dump{source: s, name: name})
 	}
-	return false, nil
+	return false, core, nil
 }
 
 func read(e *spool.Entry) (*spool.Meta, *spool.Outcome, error) {

@@ -81,6 +81,7 @@ func (f *fixture) restart(change func(*Options)) {
 		change(&o)
 	}
 	f.Source = New(o)
+	f.started = time.Now().Add(-2 * hope) // it knows whom it will ever know
 }
 
 func (f *fixture) take(d upload.Dump) bool { f.offered = append(f.offered, d); return true }

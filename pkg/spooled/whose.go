@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// hope is how long after a crash somebody may still come to know whose it was: the API may be away, the pod's status late. After it, the
+	// hope is how long after a crash, and after our own start (who has just started knows nobody), somebody may still come to know whose it was: the API may be away, the pod's status late. After it, the
 	// dump is kept where only administrators find it.
 	hope = time.Hour
 	// maxIdentity bounds identity.json.
@@ -37,6 +37,9 @@ func (s *Source) whose(ctx context.Context, e *spool.Entry, m *spool.Meta) (iden
 	if m.Dumpable == privileged {
 		return identity.Who{}, fmt.Errorf("%w: its owner himself may not read it (PR_GET_DUMPABLE is 2)", errUnknown)
 	}
+	if !m.Verified { // whatever else is written down
+		return identity.Who{}, fmt.Errorf("%w: the process was gone before everything about it was read", errUnknown)
+	}
 	data, err := e.ReadFile(spool.IdentityFile, maxIdentity)
 	if err == nil {
 		who, err := identity.DecodeWho(data)
@@ -48,9 +51,6 @@ func (s *Source) whose(ctx context.Context, e *spool.Entry, m *spool.Meta) (iden
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return identity.Who{}, err
-	}
-	if !m.Verified {
-		return identity.Who{}, fmt.Errorf("%w: the process was gone before everything about it was read", errUnknown)
 	}
 	id, err := cgroup.Parse(m.Cgroup)
 	if err != nil {
@@ -68,9 +68,10 @@ func (s *Source) whose(ctx context.Context, e *spool.Entry, m *spool.Meta) (iden
 		return who, nil
 	case errors.Is(err, identity.ErrContradiction):
 		return identity.Who{}, fmt.Errorf("%w: %w", errUnknown, err)
-	case time.Since(crash) > hope && who.Verified && who.Container != "":
+	case time.Since(crash) <= hope || time.Since(s.started) <= hope:
+	case who.Verified && who.Container != "":
 		return who, nil // the names are sure; the namespace is gone or was not asked for
-	case time.Since(crash) > hope:
+	default:
 		return identity.Who{}, fmt.Errorf("%w for %v: %w", errUnknown, hope, err)
 	}
 	return identity.Who{}, err
