@@ -89,7 +89,7 @@ func (c *config) newKernel(ctx context.Context, who *identifier, teller *tell.Te
 		"dumps are counted anew": k.judge.Load(k.file(judgeFile)), "deleted pods are not remembered": who.remember(k.file(podsFile)),
 	} {
 		if err != nil {
-			klog.FromContext(ctx).Error(err, "What an earlier run wrote down cannot be used: "+what)
+			klog.FromContext(ctx).Error(err, "What an earlier run wrote down cannot be used", "so", what)
 		}
 	}
 	return k, nil
