@@ -44,7 +44,11 @@ func (r *round) hold(ctx context.Context, name string) (h hold, err error) {
 		return h, nil
 	}
 	err = r.withWay(ctx, name, func(ctx context.Context, w way) error {
-		if h, err = r.crash(ctx, heldMiB, ""); err != nil {
+		if err := errors.Join(preferHelper(filepath.Join(r.dir, "w")), w.prefer(highest)); err != nil {
+			return err
+		}
+		h, err = r.crash(ctx, heldMiB, "")
+		if err := errors.Join(err, w.prefer(0)); err != nil {
 			return err
 		}
 		return w.finished(ctx, 1)
@@ -106,7 +110,7 @@ func (b *bench) crash(ctx context.Context, mib int, file string) (h hold, err er
 		return h, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	cmd := exec.CommandContext(ctx, b.crasher, fmt.Sprint(mib))
+	cmd := exec.CommandContext(ctx, "/usr/bin/nice", "-n", fmt.Sprint(highest), b.crasher, fmt.Sprint(mib))
 	if file != "" {
 		cmd.Args = append(cmd.Args, file)
 	}

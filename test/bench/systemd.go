@@ -74,7 +74,7 @@ func (s *systemd) serve(program string) error {
 		if err != nil {
 			return err
 		}
-		cmd := exec.Command("/bin/sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0"`, program)
+		cmd := exec.Command("/bin/sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec /usr/bin/nice -n -20 "$0"`, program)
 		cmd.ExtraFiles = []*os.File{file}
 		out, err := cmd.CombinedOutput()
 		file.Close()
@@ -88,6 +88,8 @@ func storedBySystemd() []string {
 	names, _ := filepath.Glob(systemdDumps + "/core.*")
 	return names
 }
+
+func (*systemd) prefer(int) error { return nil }
 
 // finished sees that it has stored what it took.
 func (s *systemd) finished(_ context.Context, n int) error {

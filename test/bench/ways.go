@@ -33,6 +33,8 @@ const pipeLimit = "16"
 
 // way is one that is in force.
 type way interface {
+	// prefer sets the priority of what runs already.
+	prefer(priority int) error
 	// finished waits until nothing is left to be done with the first n dumps.
 	finished(ctx context.Context, n int) error
 	stop() error
@@ -76,6 +78,7 @@ func startScript(dir, text string) (*script, error) {
 	return &script{}, setPattern("|" + file)
 }
 
+func (*script) prefer(int) error                    { return nil }
 func (*script) finished(context.Context, int) error { return nil } // before the process was let go
 func (*script) stop() error                         { return nil } // the pattern is put back by whoever holds the settings
 
@@ -114,7 +117,7 @@ func (b *bench) startNodeHandler(ctx context.Context, mode, dir string) (n *node
 	n.process, err = cluster.StartProcess(dir, "nodehandler", b.store.Env("coredump-nodehandler"), filepath.Join(b.bin, "nodehandler"),
 		"--capture="+mode, "--store="+b.store.URL(), "--node-name=bench", "--kubernetes=off", "--listen-address="+address,
 		"--host-dir="+n.hostDir, "--cri-endpoint=unix://"+cri, "--corepipe="+filepath.Join(b.bin, "corepipe"), "--core-socket="+filepath.Join(dir, "s", "core.sock"), "--core-pipe-limit="+pipeLimit,
-		"--min-free=1Gi", "--max-per-hour=1000000", "--max-per-site-per-hour=1000000", "--max-per-namespace-per-hour=0", filepath.Dir(n.spool))
+		"--heal-interval=1h", "--min-free=1Gi", "--max-per-hour=1000000", "--max-per-site-per-hour=1000000", "--max-per-namespace-per-hour=0", filepath.Dir(n.spool))
 	if err != nil {
 		n.runtime.stop()
 		return nil, err
@@ -130,6 +133,8 @@ func (b *bench) startNodeHandler(ctx context.Context, mode, dir string) (n *node
 	}
 	return n, nil
 }
+
+func (n *nodeHandler) prefer(priority int) error { return setPriority(n.process.PID(), priority) }
 
 // finished waits for the records, the last things that are put, and until the spool is empty.
 func (n *nodeHandler) finished(ctx context.Context, dumps int) error {
