@@ -61,7 +61,7 @@ func serveSlowly(dev int, size int64) {
 			body = make([]byte, 64)
 			le.PutUint32(body, 7)
 			le.PutUint32(body[4:], 31)
-			le.PutUint32(body[20:], 1<<17) // max_write
+			le.PutUint32(body[20:], 1<<16) // max_write: with its header it has to fit into what is read, or reading fails
 		case opGetattr:
 			body = make([]byte, 104)
 			le.PutUint64(body, 1000) // valid for that many seconds
