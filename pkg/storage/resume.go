@@ -13,8 +13,8 @@ import (
 )
 
 // resumePauses are how long a reader waits before each attempt to go on, half of it at least, and by their number how many attempts it makes until it
-// has another byte. Together they outlast a load balancer that moves connections, not a store that restarts: clients
-// can go on by themselves, and a slot is not held for nothing.
+// has another byte. With what a driver tries by itself they outlast a load balancer that moves connections and a store that restarts at once. More is
+// not wanted: clients can go on by themselves, and a slot is not held for nothing.
 var resumePauses = [...]time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond}
 
 // resuming reads the bytes from next to end of an object. Stores cut connections that were idle for a while, as they are when a client is slow,

@@ -31,7 +31,7 @@ It is taken when nobody has it open for writing and it is as long as its ELF hea
 changed for --settle; see also there. A name of the template that is no core goes to DIRECTORY/.aside and is
 kept; links, FIFOs, devices and other names stay where they are. One node handler at a time has a directory.
 
-Memory: about 40 MiB, and for each busy worker 5 MiB for each of --compression-workers and what --store says
+Memory: about 40 MiB, and for each busy worker 6 MiB for each of --compression-workers and what --store says
 below, plus a quarter. With the defaults and S3 that is under 100 MiB while one large core is uploaded, and
 about 240 MiB while four are: --workers sets the bound.`
 
