@@ -161,7 +161,7 @@ func arrived(dir string) (n int64) {
 	states, _ := filepath.Glob(filepath.Join(dir, "*.state"))
 	for _, state := range states {
 		data, _ := os.ReadFile(state)
-		for _, line := range strings.Split(string(data), "\n") {
+		for line := range strings.SplitSeq(string(data), "\n") {
 			var from, to int64
 			if _, err := fmt.Sscanf(line, "+ %d %d", &from, &to); err == nil {
 				n += to - from
