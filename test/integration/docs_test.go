@@ -17,7 +17,7 @@ import (
 )
 
 // documents are those whose shell blocks are executed, in this order.
-var documents = []string{"README.md", "docs/api.md", "docs/install.md", "docs/operations.md"}
+var documents = []string{"README.md", "docs/api.md", "docs/plugin.md", "docs/install.md", "docs/operations.md"}
 
 // block is a shell block of a document. The comment before it says who runs it.
 type block struct{ as, commands string }
@@ -87,7 +87,7 @@ func (f *fixture) run(t *testing.T, document, config, dir, commands string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+config, "PATH="+f.assets+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+config, "PATH="+f.assets+":"+f.bin+":"+os.Getenv("PATH"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s\n%s", document, err, commands, out)
 	}

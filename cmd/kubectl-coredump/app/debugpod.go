@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
@@ -68,7 +67,7 @@ func (d *downloader) share(o debugOptions) string {
 // debugPod makes the pod. Nothing in it has a right on the cluster, or is root.
 func debugPod(d *v1alpha1.CoreDump, image, share string, o debugOptions) *corev1.Pod {
 	restricted := &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
+		AllowPrivilegeEscalation: new(false),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
 	// A core may take its size, and the file system some more for it.
@@ -82,12 +81,12 @@ func debugPod(d *v1alpha1.CoreDump, image, share string, o debugOptions) *corev1
 		},
 		Spec: corev1.PodSpec{
 			RestartPolicy:                 corev1.RestartPolicyNever,
-			ActiveDeadlineSeconds:         ptr.To(int64(debugTime.Seconds())),
-			TerminationGracePeriodSeconds: ptr.To(int64(0)),
-			AutomountServiceAccountToken:  ptr.To(false),
-			EnableServiceLinks:            ptr.To(false),
+			ActiveDeadlineSeconds:         new(int64(debugTime.Seconds())),
+			TerminationGracePeriodSeconds: new(int64(0)),
+			AutomountServiceAccountToken:  new(false),
+			EnableServiceLinks:            new(false),
 			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(int64(nobody)), RunAsGroup: ptr.To(int64(nobody)), FSGroup: ptr.To(int64(nobody)),
+				RunAsNonRoot: new(true), RunAsUser: new(int64(nobody)), RunAsGroup: new(int64(nobody)), FSGroup: new(int64(nobody)),
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
 			Volumes: []corev1.Volume{{Name: "core", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: limit}}}},
@@ -101,7 +100,7 @@ func debugPod(d *v1alpha1.CoreDump, image, share string, o debugOptions) *corev1
 		},
 	}
 	if share == "process" {
-		pod.Spec.ShareProcessNamespace = ptr.To(true)
+		pod.Spec.ShareProcessNamespace = new(true)
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
 			Name: targetContainer, Image: image, Command: o.hold,
 			Env:             []corev1.EnvVar{{Name: targetMark, Value: "1"}},
@@ -160,7 +159,7 @@ func (d *downloader) debugInPod(ctx context.Context, dump *v1alpha1.CoreDump, o 
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
 		defer cancel()
-		if e := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}); e != nil {
+		if e := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); e != nil {
 			err = errors.Join(err, fmt.Errorf("the debug pod is left: kubectl delete pod %s -n %s: %w", pod.Name, d.namespace, e))
 		}
 	}()

@@ -24,7 +24,6 @@ type right struct {
 // The rights, and who has them.
 var (
 	mayList     = right{verb: "list", group: group, resource: "coredumps", role: "coredump-viewer"}
-	mayWatch    = right{verb: "watch", group: group, resource: "coredumps", role: "coredump-viewer"}
 	mayGet      = right{verb: "get", group: group, resource: "coredumps", role: "coredump-viewer"}
 	mayDownload = right{verb: "get", group: group, resource: "coredumps", subresource: "dump", role: "coredump-downloader"}
 )

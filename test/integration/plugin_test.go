@@ -1,0 +1,172 @@
+// Copyright The coredump authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.io/coredump/test/cluster"
+)
+
+// plugin is kubectl coredump, as kubectl finds it.
+func (f *fixture) plugin(ctx context.Context, config, dir string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(f.assets, "kubectl"), append([]string{"coredump"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+config, "PATH="+f.bin+":"+os.Getenv("PATH"))
+	return cmd
+}
+
+// plug runs kubectl coredump, and fails the test unless it exits with the code. It gives what it printed.
+func (f *fixture) plug(t *testing.T, code int, config, dir string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	cmd := f.plugin(t.Context(), config, dir, args...)
+	var out, err bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &err
+	_ = cmd.Run()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("kubectl coredump %v exits with %d, want %d:\n%s%s", args, got, code, out.String(), err.String())
+	}
+	return out.String(), err.String()
+}
+
+func TestThePluginAsAUserHasIt(t *testing.T) {
+	f := &shared
+	ns := f.namespace(t, "plugin")
+	alice, bob := f.user(t, "plugin-alice", ns, "coredump-downloader"), f.user(t, "plugin-bob", ns, "coredump-viewer")
+	mallory := f.user(t, "plugin-mallory", "", "")
+	dir := t.TempDir()
+	old := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 2 << 20, time: time.Now().Add(-time.Hour)}
+	young := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 3 << 20}
+	f.dump(t, old)
+	d := f.dump(t, young)
+
+	out, _ := f.plug(t, 0, alice, dir, "list", "-n", ns)
+	contains(t, out, "NAME", "SIGNAL", d.Name)
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[2], d.Name) {
+		t.Errorf("not sorted by time:\n%s", out)
+	}
+	if out, _ := f.plug(t, 0, alice, dir, "list", "-n", ns, "--since=10m", "-o", "name"); out != d.Name+"\n" {
+		t.Errorf("since: %q", out)
+	}
+	out, _ = f.plug(t, 0, bob, dir, "info", "-n", ns, "web-0")
+	contains(t, out, d.Name, young.sum(), "claimed")
+	out, _ = f.plug(t, 0, alice, dir, "__complete", "info", "-n", ns, "web-")
+	contains(t, out, "web-0\t", d.Name+"\t")
+
+	out, _ = f.plug(t, 0, alice, dir, "download", "-n", ns, "web-0", "--latest=0", "-o", "cores")
+	files := strings.Fields(out)
+	if len(files) != 2 {
+		t.Fatalf("files are %q", files)
+	}
+	for i, c := range []core{young, old} {
+		if sum := shell(t, dir, "", "sha256sum < "+files[i]); !strings.HasPrefix(sum, c.sum()) {
+			t.Errorf("%s has SHA-256 %s, want %s", files[i], sum, c.sum())
+		}
+	}
+	if left := shell(t, dir, "", "ls cores | wc -l"); strings.TrimSpace(left) != "2" {
+		t.Errorf("there are %s files", left)
+	}
+	out, _ = f.plug(t, 0, alice, dir, "download", "-n", ns, d.Name, "--keep-compressed")
+	if sum := shell(t, dir, "", "zstd -dc "+strings.TrimSpace(out)+" | sha256sum"); !strings.HasPrefix(sum, young.sum()) {
+		t.Errorf("compressed: SHA-256 %s", sum)
+	}
+	if out, _ = f.plug(t, 0, alice, dir, "download", "-n", ns, d.Name, "-o", "-"); out != string(young.bytes()) {
+		t.Errorf("the stream has %d bytes", len(out))
+	}
+
+	_, errs := f.plug(t, 3, bob, dir, "download", "-n", ns, "web-0")
+	contains(t, errs, "you (plugin-bob) may not get coredumps/dump in namespace plugin", "coredump-downloader")
+	_, errs = f.plug(t, 3, mallory, dir, "list", "-n", ns)
+	contains(t, errs, "coredump-viewer")
+	f.plug(t, 3, bob, dir, "list", "-A")
+	f.plug(t, 4, alice, dir, "info", "-n", ns, "web-9")
+	f.plug(t, 2, alice, dir, "download")
+}
+
+// The plugin is killed, put to sleep until kube-apiserver has cut it off, and our server goes away: it ends with the right bytes.
+func TestThePluginFetchesWhateverHappens(t *testing.T) {
+	f := another(t, cluster.Options{RequestTimeout: 3 * time.Second})
+	ns := f.namespace(t, "plugin")
+	alice := f.user(t, "plugin-alice", ns, "coredump-downloader")
+	c := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 256 << 20}
+	d := f.dump(t, c)
+	dir := t.TempDir()
+	// begin starts a download and waits until a part of the core has arrived.
+	begin := func(part float64) *exec.Cmd {
+		cmd := f.plugin(t.Context(), alice, dir, "download", "-n", ns, d.Name)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			if float64(arrived(dir)) >= part*float64(d.Status.StoredSize) || cmd.Process.Signal(syscall.Signal(0)) != nil {
+				return cmd
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("nothing arrives: %s", errs.String())
+			}
+		}
+	}
+	for i := range 5 {
+		cmd := begin(0.1 * float64(i+1))
+		_ = cmd.Process.Kill()
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("was complete before it was killed: this shows nothing")
+		}
+	}
+	cmd := begin(0.6)
+	_ = cmd.Process.Signal(syscall.SIGSTOP)
+	time.Sleep(4 * time.Second) // it is not waited for anything: this is how long the machine sleeps
+	_ = cmd.Process.Signal(syscall.SIGCONT)
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != 130 {
+		t.Fatalf("interrupted: %v", err)
+	}
+	cmd = begin(0.7)
+	f.system.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := f.system.StartAPIServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := f.plug(t, 0, alice, dir, "download", "-n", ns, d.Name) // there already
+	if sum := shell(t, dir, "", "sha256sum < "+strings.TrimSpace(out)); !strings.HasPrefix(sum, c.sum()) {
+		t.Errorf("SHA-256 %s, want %s", sum, c.sum())
+	}
+	if left := shell(t, dir, "", "ls"); left != filepath.Base(strings.TrimSpace(out))+"\n" {
+		t.Errorf("there are %s", left)
+	}
+}
+
+// arrived is how many bytes a state file says have arrived.
+func arrived(dir string) (n int64) {
+	states, _ := filepath.Glob(filepath.Join(dir, "*.state"))
+	for _, state := range states {
+		data, _ := os.ReadFile(state)
+		for line := range strings.SplitSeq(string(data), "\n") {
+			var from, to int64
+			if _, err := fmt.Sscanf(line, "+ %d %d", &from, &to); err == nil {
+				n += to - from
+			}
+		}
+	}
+	return n
+}
