@@ -30,7 +30,7 @@ func preferHelper(dir string) error {
 	}
 	program, arguments, _ := strings.Cut(command, " ")
 	script := filepath.Join(dir, "p")
-	if err := os.WriteFile(script, []byte(fmt.Sprintf("#!/bin/sh\nexec /usr/bin/nice -n %d %s \"$@\"\n", highest, program)), 0o700); err != nil {
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec /usr/bin/nice -n %d %s \"$@\"\n", highest, program), 0o700); err != nil {
 		return err
 	}
 	return setSetting("core_pattern", strings.TrimSpace("|"+script+" "+arguments))
