@@ -44,11 +44,11 @@ func (r *round) hold(ctx context.Context, name string) (h hold, err error) {
 		return h, nil
 	}
 	err = r.withWay(ctx, name, func(ctx context.Context, w way) error {
-		if err := errors.Join(preferHelper(filepath.Join(r.dir, "w")), w.prefer(highest)); err != nil {
+		if err := errors.Join(preferHelper(filepath.Join(r.dir, "w")), w.prefer(highest), preferSession(highest)); err != nil {
 			return err
 		}
 		h, err = r.crash(ctx, heldMiB, "")
-		if err := errors.Join(err, w.prefer(0)); err != nil {
+		if err := errors.Join(err, w.prefer(0), preferSession(0)); err != nil {
 			return err
 		}
 		return w.finished(ctx, 1)

@@ -36,6 +36,16 @@ func preferHelper(dir string) error {
 	return setSetting("core_pattern", strings.TrimSpace("|"+script+" "+arguments))
 }
 
+// preferSession sets the priority of this program's session, which counts among sessions where the kernel groups processes by them; see "The autogroup feature" in sched(7). What
+// the kernel starts is in none.
+func preferSession(priority int) error {
+	err := os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(priority)), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // setPriority is for all threads of a process.
 func setPriority(pid, priority int) error {
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))

@@ -55,7 +55,12 @@ func WithSettings(f func() error) (err error) {
 		return err
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		fmt.Fprintln(os.Stderr, "waiting for "+lockFile)
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
 		return fmt.Errorf("lock %s: %w", lockFile, err)
 	}
 	restore, err := watchdog(lock)
