@@ -112,7 +112,7 @@ func (f *fixture) start(ctx context.Context) (err error) {
 		return err
 	}
 	step("images are loaded")
-	if err = hostHandler(); err != nil {
+	if err = errors.Join(os.MkdirAll(hostCores, 0o755), setPattern(hostPattern)); err != nil { // whatever was there
 		return err
 	}
 	f.before, f.beforeFiles = hostSettings(), hostFiles()
