@@ -35,7 +35,8 @@ type fixture struct {
 	store      *cluster.Store
 	deployment *cluster.Deployment
 	// before are the host's settings as they were before the node handler changed any, beforeFiles what was in its places.
-	before, beforeFiles string
+	before      string
+	beforeFiles []string
 }
 
 var shared fixture
