@@ -62,8 +62,9 @@ func prepare(dir string) error {
 			s.Sysctls[name] = strings.TrimSuffix(string(value), "\n")
 		}
 	}
-	if strings.Contains(s.Sysctls["kernel/core_pattern"], "coredump") { // of a run whose state is lost, or of a test of ours
-		s.Sysctls["kernel/core_pattern"] = "core"
+	// Of a run whose state is lost, or of a test that was killed: nothing is there any more that would take a dump.
+	if pattern := s.Sysctls["kernel/core_pattern"]; strings.Contains(pattern, "coredump") || strings.Contains(pattern, os.TempDir()+"/") {
+		s.Sysctls["kernel/core_pattern"], s.Sysctls["kernel/core_pipe_limit"] = "core", "0"
 	}
 	for _, d := range outsideDirs {
 		entries, err := os.ReadDir(d)

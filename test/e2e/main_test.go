@@ -35,7 +35,8 @@ type fixture struct {
 	store      *cluster.Store
 	deployment *cluster.Deployment
 	// before are the host's settings as they were before the node handler changed any, beforeFiles what was in its places.
-	before, beforeFiles string
+	before      string
+	beforeFiles []string
 }
 
 var shared fixture
@@ -112,7 +113,7 @@ func (f *fixture) start(ctx context.Context) (err error) {
 		return err
 	}
 	step("images are loaded")
-	if err = hostHandler(); err != nil {
+	if err = errors.Join(os.MkdirAll(hostCores, 0o755), setPattern(hostPattern)); err != nil { // whatever was there
 		return err
 	}
 	f.before, f.beforeFiles = hostSettings(), hostFiles()

@@ -81,9 +81,6 @@ func setPattern(pattern string) error { return os.WriteFile(corePattern, []byte(
 
 // hostHandler gives the host a pattern of its own, unless the node handler has set one.
 func hostHandler() error {
-	if err := os.MkdirAll(hostCores, 0o755); err != nil {
-		return err
-	}
 	now, err := os.ReadFile(corePattern)
 	if err != nil || strings.HasPrefix(string(now), "|") || strings.HasPrefix(string(now), "@") {
 		return err

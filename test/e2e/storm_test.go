@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -318,9 +317,6 @@ func TestAFullDiskHarmsNobody(t *testing.T) {
 	crash("fifth")
 	isOfCrash(t, f.download(t, user, f.awaitDump(t, m, user, pods["fifth"])), 48, 1)
 	f.awaitDumps(t, user, pods["fourth"], 0)
-	if t.Failed() {
-		t.Log(slices.Sorted(maps.Keys(pods)), hostFiles())
-	}
 }
 
 // nodeEvent is nil where the node has an Event of the reason.
