@@ -6,6 +6,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/storage"
+	"example.io/coredump/pkg/storage/buckets"
 	"example.io/coredump/test/cluster"
 )
 
@@ -175,19 +178,27 @@ func TestWhatIsWrongInTheStoreIsNeverACleanDownload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, v := range f.store.RootEnv() {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	bucket, err := buckets.Open(t.Context(), f.store.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
 	lie := func(i int, lie func(*v1alpha1.CoreDump)) {
-		change(object(i, ".json"), func(data []byte) []byte {
-			var d v1alpha1.CoreDump
-			if err := json.Unmarshal(data, &d); err != nil {
-				t.Fatal(err)
-			}
-			lie(&d)
-			data, err := json.Marshal(&d)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return data
-		})
+		k, err := storage.ParseName(ns, dumps[i].Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lie(&dumps[i])
+		data, err := storage.EncodeRecord(k, &dumps[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bucket.Put(t.Context(), k.Record(), bytes.NewReader(data), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	change(object(0, ".core.zst"), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
 	change(object(1, ".core.zst"), func(b []byte) []byte { return b[:len(b)-1000] })
