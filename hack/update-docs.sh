@@ -6,5 +6,5 @@ make build >/dev/null
 mkdir -p docs/reference
 for app in cmd/*/app; do # corepipe has none: people do not run it
   program=$(basename "$(dirname "$app")")
-  "_output/bin/$program" --help >"docs/reference/$program.txt"
+  hack/reference.sh "$program" >"docs/reference/$program.txt"
 done

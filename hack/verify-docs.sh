@@ -6,7 +6,7 @@ failed=0
 make build >/dev/null
 for app in cmd/*/app; do # corepipe has none: people do not run it
   program=$(basename "$(dirname "$app")")
-  diff -u "docs/reference/$program.txt" <("_output/bin/$program" --help) ||
+  diff -u "docs/reference/$program.txt" <(hack/reference.sh "$program") ||
     { echo "docs/reference/$program.txt is not what $program --help says: make update-docs" >&2; failed=1; }
 done
 

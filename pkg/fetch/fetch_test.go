@@ -170,6 +170,33 @@ func TestGoesOnWhereItWasInterrupted(t *testing.T) {
 	t.Error("never ended")
 }
 
+// Without ranges there is nothing to go on with: it begins anew a few times, and keeps nothing then.
+func TestServerWithoutRangesBreaksOff(t *testing.T) {
+	content := likeCore(seeded(15), 2<<20)
+	object := compress(t, content, 128<<10)
+	for _, broken := range []int64{1, attempts - 1, attempts} {
+		s := newServer(t, object)
+		s.plain = true
+		s.cut = func(request, n int64) int64 {
+			if request <= 1+broken { // the first asks what there is
+				return n / 2
+			}
+			return n
+		}
+		p := newPlace(t)
+		_, err := p.fetch(s, record(content, object, true), quick())
+		if broken < attempts {
+			if err != nil {
+				t.Fatalf("broke off %d times: %v", broken, err)
+			}
+			p.has("x.core", content)
+			continue
+		}
+		fails(t, err, ErrIncomplete, "no ranges")
+		p.empty()
+	}
+}
+
 func TestChangedObjectIsNotMixed(t *testing.T) {
 	content := likeCore(seeded(4), 8<<20)
 	object := compress(t, content, 256<<10)

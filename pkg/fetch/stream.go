@@ -53,7 +53,7 @@ func (s *stream) run(ctx context.Context) error {
 			return err
 		}
 		defer r.Close()
-		if err := s.copy(&counted{r, s.o.Meter}); err != nil {
+		if err := s.copy(&counted{r, s.pieces}); err != nil {
 			return err
 		}
 		return nil

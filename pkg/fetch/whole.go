@@ -25,7 +25,7 @@ func (d *download) whole(ctx context.Context, p *pieces) (err error) {
 		return err
 	}
 	for i := 1; ; i++ {
-		err := d.wholeOnce(ctx)
+		err := d.wholeOnce(ctx, p)
 		if err == nil || i >= attempts && !errors.As(err, new(*StatusError)) {
 			return d.explain(err)
 		}
@@ -42,7 +42,7 @@ func (d *download) explain(err error) error {
 	return fmt.Errorf("%w: the server has no ranges of it, and broke off %d times: %w", ErrIncomplete, attempts, err)
 }
 
-func (d *download) wholeOnce(ctx context.Context) error {
+func (d *download) wholeOnce(ctx context.Context, p *pieces) error {
 	if err := d.empty(); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (d *download) wholeOnce(ctx context.Context) error {
 	}
 	defer r.Close()
 	d.o.Meter.start(d.dump.ObjectSize, 0)
-	counted := io.Reader(&counted{r, d.o.Meter})
+	counted := io.Reader(&counted{r, p})
 	out := d.out
 	switch {
 	case !d.dump.Compressed:
@@ -82,13 +82,17 @@ func (w localWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// counted tells of what arrives.
 type counted struct {
-	r     io.Reader
-	meter *Meter
+	r      io.Reader
+	pieces *pieces
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.meter.add(int64(n))
+	if n > 0 {
+		c.pieces.meter.add(int64(n))
+		c.pieces.arrived()
+	}
 	return n, err
 }

@@ -64,6 +64,7 @@ type debugOptions struct {
 	program    string // in the crashed image
 	root       string
 	hold       []string
+	secrets    []string // that images are pulled with
 	wait       time.Duration
 	extra      []string // for the debugger
 }
@@ -123,6 +124,7 @@ func (a *App) debugCommand() *cobra.Command {
 	f.StringVar(&o.program, "program", "", "path of the executable in the crashed image, where the record does not know it")
 	f.StringVar(&o.root, "share", "auto", "how the debugger sees the crashed image: image (a volume), process (a second container), or auto")
 	f.StringSliceVar(&o.hold, "hold-command", []string{"sleep", "infinity"}, "with --share=process: what keeps the crashed image running")
+	f.StringSliceVar(&o.secrets, "image-pull-secret", nil, "secrets of the namespace to pull images with; those of the crashed pod, while it exists, are used anyway")
 	f.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait until the pod runs")
 	_ = cmd.RegisterFlagCompletionFunc("debugger", cobra.FixedCompletions(slices.Sorted(maps.Keys(debuggers)), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("share", cobra.FixedCompletions([]string{"auto", "image", "process"}, cobra.ShellCompDirectiveNoFileComp))

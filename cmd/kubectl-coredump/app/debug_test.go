@@ -18,6 +18,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 )
 
 func TestDebugHere(t *testing.T) {
@@ -80,7 +82,9 @@ func TestDebugInAPod(t *testing.T) {
 		}
 		run := func(args ...string) int {
 			w.mu.Lock()
-			w.pods = map[string]*corev1.Pod{}
+			crashed := &corev1.Pod{Spec: corev1.PodSpec{ImagePullSecrets: []corev1.LocalObjectReference{{Name: "registry"}}}}
+			crashed.UID = "uid-of-checkout"
+			w.pods = map[string]*corev1.Pod{"checkout": crashed}
 			w.deleted = nil
 			w.mu.Unlock()
 			done := make(chan int)
@@ -118,6 +122,8 @@ func TestDebugInAPod(t *testing.T) {
 			t.Errorf("pod is %+v", pod.Spec)
 		case share == "process" && (len(pod.Spec.Containers) != 2 || !*pod.Spec.ShareProcessNamespace || pod.Spec.Containers[1].Image != d.Spec.ImageID):
 			t.Errorf("pod is %+v", pod.Spec)
+		case len(pod.Spec.ImagePullSecrets) != 1 || pod.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution[0].Preference.MatchExpressions[0].Values[0] != "node-1":
+			t.Errorf("pod is pulled with %v, affinity %v", pod.Spec.ImagePullSecrets, pod.Spec.Affinity)
 		case *pod.Spec.AutomountServiceAccountToken || !*pod.Spec.SecurityContext.RunAsNonRoot:
 			t.Errorf("pod may too much: %+v", pod.Spec)
 		}
@@ -131,6 +137,23 @@ func TestDebugInAPod(t *testing.T) {
 		d.Status.SHA256 = strings.Repeat("0", 64)
 		if code := run(); code != 6 || !slices.Equal(w.deleted, []string{"coredump-debug-x1"}) {
 			t.Errorf("%d, deleted %v: %s", code, w.deleted, w.err.String())
+		}
+	}
+}
+
+// The pod runs where namespaces allow no more than the level restricted of the Pod Security Standards.
+func TestDebugPodIsRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	d := w.dump("checkout", time.Hour, []byte("core"))
+	for _, share := range []string{"image", "process"} {
+		pod := debugPod(d, "registry.example.io/checkout:v1", share, debugOptions{image: "gdb", hold: []string{"sleep", "infinity"}})
+		result := policy.AggregateCheckResults(evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec))
+		if !result.Allowed {
+			t.Errorf("%s: %s", share, result.ForbiddenDetail())
 		}
 	}
 }

@@ -9,45 +9,21 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
-)
-
-const (
-	debugContainer  = "debugger"
-	targetContainer = "target"
-	coreDir         = "/coredump"
-	targetDir       = "/target"
-	// targetMark is in the environment of what keeps the crashed image running; by it the debugger finds its root.
-	targetMark = "COREDUMP_DEBUG_TARGET"
-	// nobody is the user of the debug pod. Two processes of one user may look at each other's root.
-	nobody = 65532
-	// debugTime ends a pod that was left behind.
-	debugTime = 8 * time.Hour
-	// imageVolumes is the minor version of Kubernetes 1 from which on image volumes need no feature gate.
-	imageVolumes = 35
-	removeTime   = 30 * time.Second
 )
 
 // The rights that a debug pod needs beside that to the core.
 var podRights = []right{
 	{verb: "create", resource: "pods"}, {verb: "get", resource: "pods"}, {verb: "delete", resource: "pods"},
 	{verb: "create", resource: "pods", subresource: "exec"},
-}
-
-// imageOf is the image that crashed, by its digest where that is known.
-func imageOf(d *v1alpha1.CoreDump) string {
-	if id := strings.TrimPrefix(d.Spec.ImageID, "docker-pullable://"); strings.Contains(id, "@sha256:") {
-		return id
-	}
-	return d.Spec.Image
 }
 
 // share decides how the debugger sees the crashed image.
@@ -64,56 +40,16 @@ func (d *downloader) share(o debugOptions) string {
 	return "image"
 }
 
-// debugPod makes the pod. Nothing in it has a right on the cluster, or is root.
-func debugPod(d *v1alpha1.CoreDump, image, share string, o debugOptions) *corev1.Pod {
-	restricted := &corev1.SecurityContext{
-		AllowPrivilegeEscalation: new(false),
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+// pullSecrets are those that the crashed pod was pulled with, while it exists.
+func (d *downloader) pullSecrets(ctx context.Context, dump *v1alpha1.CoreDump) (names []string) {
+	pod, err := d.core.CoreV1().Pods(d.namespace).Get(ctx, dump.Spec.PodName, metav1.GetOptions{})
+	if err != nil || string(pod.UID) != dump.Spec.PodUID {
+		return nil
 	}
-	// A core may take its size, and the file system some more for it.
-	limit := resource.NewQuantity(max(d.Status.Size, 0)+d.Status.Size/64+64<<20, resource.BinarySI)
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: "coredump-debug-",
-			Namespace:    d.Namespace,
-			Labels:       map[string]string{"app.kubernetes.io/name": "coredump-debug"},
-			Annotations:  map[string]string{group + "/coredump": d.Name},
-		},
-		Spec: corev1.PodSpec{
-			RestartPolicy:                 corev1.RestartPolicyNever,
-			ActiveDeadlineSeconds:         new(int64(debugTime.Seconds())),
-			TerminationGracePeriodSeconds: new(int64(0)),
-			AutomountServiceAccountToken:  new(false),
-			EnableServiceLinks:            new(false),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(nobody)), RunAsGroup: new(int64(nobody)), FSGroup: new(int64(nobody)),
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Volumes: []corev1.Volume{{Name: "core", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: limit}}}},
-			Containers: []corev1.Container{{
-				Name: debugContainer, Image: o.image, Command: []string{"sh", "-c", fmt.Sprintf("exec sleep %.0f", debugTime.Seconds())},
-				WorkingDir:      coreDir,
-				Env:             []corev1.EnvVar{{Name: "HOME", Value: coreDir}},
-				VolumeMounts:    []corev1.VolumeMount{{Name: "core", MountPath: coreDir}},
-				SecurityContext: restricted,
-			}},
-		},
+	for _, s := range pod.Spec.ImagePullSecrets {
+		names = append(names, s.Name)
 	}
-	if share == "process" {
-		pod.Spec.ShareProcessNamespace = new(true)
-		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
-			Name: targetContainer, Image: image, Command: o.hold,
-			Env:             []corev1.EnvVar{{Name: targetMark, Value: "1"}},
-			SecurityContext: restricted,
-		})
-		return pod
-	}
-	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "image", VolumeSource: corev1.VolumeSource{
-		Image: &corev1.ImageVolumeSource{Reference: image, PullPolicy: corev1.PullIfNotPresent},
-	}})
-	debugger := &pod.Spec.Containers[0]
-	debugger.VolumeMounts = append(debugger.VolumeMounts, corev1.VolumeMount{Name: "image", MountPath: targetDir, ReadOnly: true})
-	return pod
+	return names
 }
 
 // findRoot is a script that sets root to where the crashed image is, and runs the rest of its arguments with @ROOT@ replaced in them.
@@ -149,6 +85,7 @@ func (d *downloader) debugInPod(ctx context.Context, dump *v1alpha1.CoreDump, o 
 	} else {
 		fmt.Fprintf(d.app.ErrOut, "warning: the record has no path of the executable: say it with --program\n")
 	}
+	o.secrets = append(slices.Clone(o.secrets), d.pullSecrets(ctx, dump)...)
 	share := d.share(o)
 	pods := d.core.CoreV1().Pods(d.namespace)
 	pod, err := pods.Create(ctx, debugPod(dump, image, share, o), metav1.CreateOptions{})

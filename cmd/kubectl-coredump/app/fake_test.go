@@ -195,6 +195,10 @@ func (w *world) servePods(rw http.ResponseWriter, r *http.Request, path []string
 		w.pods[pod.Name] = pod
 		reply(rw, pod)
 	case http.MethodGet:
+		if w.pods[name] == nil {
+			refuse(rw, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name))
+			return
+		}
 		reply(rw, w.pods[name])
 	case http.MethodDelete:
 		w.deleted = append(w.deleted, name)
