@@ -50,7 +50,7 @@ func lossless(t *testing.T, m mode) {
 		// As many as it uploads at a time.
 		large := f.create(t, m, crashing(ns, "large", "/crash", "-m", "512"))
 		other := f.create(t, m, crashing(ns, "large-too", "/crash", "-m", "512"))
-		isOfCrash(t, f.download(t, user, f.awaitDump(t, m, user, large)), 512, 1)
+		f.download(t, user, f.awaitDump(t, m, user, large))
 		f.awaitDump(t, m, user, other)
 		pods, err := f.client(t).CoreV1().Pods(cluster.SystemNamespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=coredump-nodehandler"})
 		if err != nil || len(pods.Items) != 1 {
