@@ -78,6 +78,7 @@ func start(t *testing.T, change ...func(*Config)) *fixture {
 		Generic: NewGenericConfig(), Bucket: f.store, Namespaces: f.kube.CoreV1().Namespaces(),
 		MaxConcurrentDownloads: 4, StallTimeout: 10 * time.Second, CompressWorkers: 2,
 		DrainTimeout: 10 * time.Second, StoreGrace: time.Minute,
+		WatchInterval: 20 * time.Millisecond, RecordCacheSize: 8 << 20,
 		Now: func() time.Time { return now },
 	}
 	serving := genericoptions.NewSecureServingOptions().WithLoopback()

@@ -11,20 +11,23 @@ import (
 )
 
 const (
-	// cacheSize bounds the cache: the sum of the sizes of the JSON of what is in it, in bytes, with cacheOverhead for each.
-	cacheSize = 32 << 20
+	// DefaultCacheSize bounds the cache, see Dumps.LimitCache.
+	DefaultCacheSize = 32 << 20
 	// cacheOverhead is what an entry takes beyond its texts.
 	cacheOverhead = 1 << 10
 )
 
 // recordCache keeps the records that were used last, by key and ETag. Records are immutable, so what it has is never stale; what
-// was deleted is not asked for again. Safe for concurrent use.
+// was deleted is not asked for again. What it gives is shared. Safe for concurrent use.
 type recordCache struct {
 	mu      sync.Mutex
 	entries map[cacheKey]*list.Element // of *cached
 	order   *list.List                 // the last used first
 	size    int64
 	limit   int64
+	fills   map[cacheKey]*pendingRead // what is being read
+
+	reads chan struct{} // has an element for each record that is being read
 }
 
 type cacheKey struct{ key, etag string }
@@ -35,30 +38,64 @@ type cached struct {
 	size int64
 }
 
-func newRecordCache(limit int64) *recordCache {
-	return &recordCache{entries: map[cacheKey]*list.Element{}, order: list.New(), limit: limit}
+// pendingRead is a record that is being read. Rec and err are for after done.
+type pendingRead struct {
+	done chan struct{}
+	rec  *v1alpha1.CoreDump
+	err  error
 }
 
-// get returns a copy, or nil.
+func newRecordCache(limit int64) *recordCache {
+	return &recordCache{entries: map[cacheKey]*list.Element{}, order: list.New(), limit: limit, fills: map[cacheKey]*pendingRead{}, reads: make(chan struct{}, recordReads)}
+}
+
+// get gives what there is, or nil.
 func (c *recordCache) get(o Object) *v1alpha1.CoreDump {
 	c.mu.Lock()
-	e := c.entries[cacheKey{o.Key, o.ETag}]
+	defer c.mu.Unlock()
+	return c.used(cacheKey{o.Key, o.ETag})
+}
+
+// used gives the record and remembers that it was used. c is locked.
+func (c *recordCache) used(key cacheKey) *v1alpha1.CoreDump {
+	e := c.entries[key]
 	if e == nil {
-		c.mu.Unlock()
 		return nil
 	}
 	c.order.MoveToFront(e)
-	rec := e.Value.(*cached).rec
-	c.mu.Unlock()
-	return rec.DeepCopy()
+	return e.Value.(*cached).rec
 }
 
-// add keeps a copy of rec, whose JSON has n bytes. An object without an ETag cannot be told from its successor and is not kept.
+// getOrFill gives the record, or else who is reading it already, or else mine: the caller is to read it and to call filled.
+func (c *recordCache) getOrFill(o Object) (rec *v1alpha1.CoreDump, other, mine *pendingRead) {
+	key := cacheKey{o.Key, o.ETag}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if rec := c.used(key); rec != nil {
+		return rec, nil, nil
+	}
+	if f := c.fills[key]; f != nil {
+		return nil, f, nil
+	}
+	f := &pendingRead{done: make(chan struct{})}
+	c.fills[key] = f
+	return nil, nil, f
+}
+
+// filled tells those who wait.
+func (c *recordCache) filled(o Object, f *pendingRead) {
+	c.mu.Lock()
+	delete(c.fills, cacheKey{o.Key, o.ETag})
+	c.mu.Unlock()
+	close(f.done)
+}
+
+// add keeps rec, whose JSON has n bytes. An object without an ETag cannot be told from its successor and is not kept.
 func (c *recordCache) add(o Object, rec *v1alpha1.CoreDump, n int) {
 	if o.ETag == "" {
 		return
 	}
-	entry := &cached{cacheKey{o.Key, o.ETag}, rec.DeepCopy(), int64(n) + cacheOverhead}
+	entry := &cached{cacheKey{o.Key, o.ETag}, rec, int64(n) + cacheOverhead}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[entry.key]; e != nil {

@@ -24,7 +24,7 @@ type Dumps struct {
 }
 
 // NewDumps gives the dumps in the bucket.
-func NewDumps(b Bucket) *Dumps { return &Dumps{bucket: b, cache: newRecordCache(cacheSize)} }
+func NewDumps(b Bucket) *Dumps { return &Dumps{bucket: b, cache: newRecordCache(DefaultCacheSize)} }
 
 // Bucket is where the dumps are.
 func (d *Dumps) Bucket() Bucket { return d.bucket }
@@ -114,7 +114,7 @@ func (d *Dumps) holds(ctx context.Context, key string, data []byte) bool {
 	return err == nil && bytes.Equal(there, data)
 }
 
-// Get reads the record of a dump.
+// Get reads the record of a dump. The caller owns it.
 func (d *Dumps) Get(ctx context.Context, k Key) (*v1alpha1.CoreDump, error) {
 	if err := k.Validate(); err != nil {
 		return nil, err
@@ -123,32 +123,8 @@ func (d *Dumps) Get(ctx context.Context, k Key) (*v1alpha1.CoreDump, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.record(ctx, k, obj)
-}
-
-// record reads the record whose object is known. The caller owns what it returns.
-func (d *Dumps) record(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDump, error) {
-	if rec := d.cache.get(obj); rec != nil {
-		return rec, nil
-	}
-	if obj.Size > MaxRecordSize {
-		return nil, &Error{Op: "read", Key: obj.Key, Kind: ErrCorrupt, Err: fmt.Errorf("record of %d bytes: at most %d are allowed", obj.Size, MaxRecordSize)}
-	}
-	r, err := d.bucket.Open(ctx, obj.Key, obj.ETag, 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, MaxRecordSize+1))
-	if err != nil {
-		return nil, named("read", obj.Key, err)
-	}
-	rec, err := DecodeRecord(k, data, obj.LastModified)
-	if err != nil {
-		return nil, &Error{Op: "read", Key: obj.Key, Err: err}
-	}
-	d.cache.add(obj, rec, len(data))
-	return rec, nil
+	rec, err := d.record(ctx, k, obj)
+	return rec.DeepCopy(), err // nil of nil
 }
 
 // OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the

@@ -13,7 +13,7 @@ import (
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
 
-// recordFetches is how many records are read at a time while listing.
+// recordFetches is how many records a list reads at a time.
 const recordFetches = 16
 
 // Scope narrows a list. Empty fields mean all; Pod needs Namespace and Container needs Pod.
@@ -80,7 +80,7 @@ func entries(ctx context.Context, scope Scope, after string, objects lister) ite
 // Listing is a dump of a list, or the reason why its record cannot be used.
 type Listing struct {
 	Key Key
-	// Record is nil where Err is not. The receiver owns it.
+	// Record is nil where Err is not. It is shared: nobody changes it.
 	Record *v1alpha1.CoreDump
 	// Err is of kind ErrCorrupt and concerns this record alone.
 	Err error
@@ -142,6 +142,13 @@ func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error]) (_ 
 				return
 			}
 			if !e.IsRecord {
+				continue
+			}
+			if rec := d.cache.get(e.Object); rec != nil {
+				result <- fetched{Listing: Listing{Key: e.Key, Record: rec}}
+				if !send(result) {
+					return
+				}
 				continue
 			}
 			if !send(result) {

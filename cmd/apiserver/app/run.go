@@ -31,6 +31,10 @@ func (o *options) run(ctx context.Context) error {
 }
 
 func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
+	cache, err := o.cacheBytes()
+	if err != nil {
+		return nil, fmt.Errorf("--record-cache-size: %w", err)
+	}
 	bucket, err := buckets.Open(ctx, o.store)
 	if err != nil {
 		return nil, fmt.Errorf("--store: %w", err)
@@ -73,5 +77,7 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		StallTimeout:           o.stallTimeout,
 		DrainTimeout:           o.drainTimeout,
 		StoreGrace:             o.storeGrace,
+		WatchInterval:          o.watchInterval,
+		RecordCacheSize:        cache,
 	}, nil
 }
