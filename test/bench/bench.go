@@ -36,6 +36,7 @@ type round struct {
 	uploads   map[string]upload
 	downloads *download
 	holds     map[string]hold
+	listed    map[int]lists
 }
 
 // setUp starts the S3 server. What it gives has to be cleaned up, also after an error.
