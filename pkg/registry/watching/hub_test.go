@@ -210,6 +210,8 @@ func TestWhoWatchesTheSameSharesAPoller(t *testing.T) {
 		if b.lists() != n {
 			t.Error("the bucket is listed though nobody watches")
 		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		if len(h.pollers) != 0 {
 			t.Error("pollers are kept for ever")
 		}
