@@ -361,3 +361,35 @@ func TestALimitedCacheReadsAgain(t *testing.T) {
 		}
 	}
 }
+
+// A page costs no more requests than its records: the store is not asked for what comes behind before somebody wants it.
+func TestAListUpToANumberAsksTheStoreForNoMore(t *testing.T) {
+	b, keys := sixty(t)
+	d := storage.NewDumps(b)
+	for _, n := range []int{1, 17, 60, 100} {
+		before := b.Count(storagetest.OpOpen)
+		d.LimitCache(0)
+		got := 0
+		for l, err := range d.Known().ListUpTo(t.Context(), storage.Scope{}, "", n) {
+			if err != nil || l.Key != keys[got] {
+				t.Fatalf("%d: got %+v, %v", got, l, err)
+			}
+			if got++; got == n {
+				break
+			}
+		}
+		if opens := b.Count(storagetest.OpOpen) - before; opens != min(n, len(keys)) {
+			t.Errorf("%d records were read for %d", opens, n)
+		}
+		all := 0
+		for _, err := range d.Known().ListUpTo(t.Context(), storage.Scope{}, "", n) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all++
+		}
+		if all != len(keys) {
+			t.Errorf("who wants more than %d gets %d, want %d", n, all, len(keys))
+		}
+	}
+}

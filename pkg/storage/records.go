@@ -76,6 +76,14 @@ func (d *Dumps) read(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDump
 	return rec, nil
 }
 
+// ListUpTo is List for who does not expect to want more than most dumps (0: all): the bucket is asked for no more until he does.
+func (n Known) ListUpTo(ctx context.Context, scope Scope, after string, most int) iter.Seq2[Listing, error] {
+	if scope.Namespace == UnknownNamespace {
+		return func(func(Listing, error) bool) {} // there can be none
+	}
+	return n.dumps.listUpTo(ctx, scope, after, n.objects, most)
+}
+
 // Records yields the records in scope, in the order of their keys, without reading them.
 func (n Known) Records(ctx context.Context, scope Scope) iter.Seq2[Listed, error] {
 	return func(yield func(Listed, error) bool) {

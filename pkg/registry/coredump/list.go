@@ -34,15 +34,15 @@ func (r *REST) List(ctx context.Context, opts *metainternalversion.ListOptions) 
 	last, more := "", false
 	var seen revision.Set
 	q := newQuery(namespace, opts)
-	for d, err := range r.visible(ctx, q, p.After, &seen) {
+	for d, err := range r.visible(ctx, q, p.After, p.Limit, &seen) {
 		if err != nil {
 			return nil, status.Of(ctx, err, resource, "")
 		}
-		if more = p.Full(len(list.Items)); more {
-			break
-		}
 		list.Items = append(list.Items, *d.Record)
 		last = d.Key.Record()
+		if more = p.Full(len(list.Items)); more { // perhaps: to know it would take another request to the bucket, so the last page may be empty
+			break
+		}
 	}
 	if !more {
 		last = ""
@@ -57,10 +57,10 @@ func (r *REST) List(ctx context.Context, opts *metainternalversion.ListOptions) 
 
 // visible yields the dumps that fit the query and that the user may see. Records that cannot be understood are
 // reported and left out. All that are read are added to seen.
-func (r *REST) visible(ctx context.Context, q query, after string, seen *revision.Set) iter.Seq2[storage.Listing, error] {
+func (r *REST) visible(ctx context.Context, q query, after string, limit int, seen *revision.Set) iter.Seq2[storage.Listing, error] {
 	return func(yield func(storage.Listing, error) bool) {
 		view := r.rule.View(q.namespace)
-		for l, err := range r.read(ctx, q, after) {
+		for l, err := range r.read(ctx, q, after, limit) {
 			if err != nil {
 				yield(l, err)
 				return
@@ -86,9 +86,9 @@ func (r *REST) visible(ctx context.Context, q query, after string, seen *revisio
 }
 
 // read yields what may fit the query, reading as little as possible.
-func (r *REST) read(ctx context.Context, q query, after string) iter.Seq2[storage.Listing, error] {
+func (r *REST) read(ctx context.Context, q query, after string, limit int) iter.Seq2[storage.Listing, error] {
 	if !q.byName() {
-		return r.store.List(ctx, q.scope, after)
+		return r.store.ListUpTo(ctx, q.scope, after, limit)
 	}
 	return func(yield func(storage.Listing, error) bool) {
 		key, err := storage.ParseName(q.scope.Namespace, q.name)

@@ -25,7 +25,7 @@ import (
 // Store is where the dumps are that may be served; storage.Known is one.
 type Store interface {
 	Get(ctx context.Context, k storage.Key) (*v1alpha1.CoreDump, error)
-	List(ctx context.Context, scope storage.Scope, after string) iter.Seq2[storage.Listing, error]
+	ListUpTo(ctx context.Context, scope storage.Scope, after string, most int) iter.Seq2[storage.Listing, error]
 }
 
 var (

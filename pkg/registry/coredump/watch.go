@@ -34,7 +34,7 @@ func (r *REST) Watch(ctx context.Context, opts *metainternalversion.ListOptions)
 		New:     r.New,
 		Initial: func(ctx context.Context) iter.Seq2[runtime.Object, error] {
 			return func(yield func(runtime.Object, error) bool) {
-				for l, err := range r.visible(ctx, q, "", &revision.Set{}) {
+				for l, err := range r.visible(ctx, q, "", 0, &revision.Set{}) {
 					if err != nil {
 						yield(nil, err)
 						return
