@@ -45,7 +45,7 @@ type grant struct{ user, verb, resource, namespace, name string }
 
 // fixture is a server that listens on the loopback interface, with a bucket in a directory. Users are who their bearer token says.
 type fixture struct {
-	t      *testing.T
+	t      testing.TB
 	store  *storagetest.Faulty
 	dumps  *storage.Dumps
 	kube   *fake.Clientset
@@ -59,7 +59,7 @@ type fixture struct {
 }
 
 // start runs a server with the namespaces shop (UID shop-1) and bank (UID bank-1). The user admin may do everything.
-func start(t *testing.T, change ...func(*Config)) *fixture {
+func start(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	bucket, err := buckets.Open(t.Context(), "file://"+t.TempDir())
 	if err != nil {
@@ -78,6 +78,7 @@ func start(t *testing.T, change ...func(*Config)) *fixture {
 		Generic: NewGenericConfig(), Bucket: f.store, Namespaces: f.kube.CoreV1().Namespaces(),
 		MaxConcurrentDownloads: 4, MaxDownloadsPerUser: 4, StallTimeout: 10 * time.Second, CompressWorkers: 2,
 		DrainTimeout: 10 * time.Second, StoreGrace: time.Minute,
+		WatchInterval: 20 * time.Millisecond, RecordCacheSize: 8 << 20,
 		Now: func() time.Time { return now },
 	}
 	serving := genericoptions.NewSecureServingOptions().WithLoopback()

@@ -29,10 +29,10 @@ func TestDiscoveryOffersWhatIsThereAndNoDelete(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s %s %s %v %v %v %v", r.Name, r.SingularName, r.Kind, r.Namespaced, r.Verbs, r.ShortNames, r.Categories))
 	}
 	want := []string{
-		"coredumpendpoints coredumpendpoint CoreDumpEndpoint true [get list] [cdep] [crashes]",
+		"coredumpendpoints coredumpendpoint CoreDumpEndpoint true [get list watch] [cdep] [crashes]",
 		"coredumpendpoints/dump  CoreDumpEndpoint true [get] [] []",
 		"coredumpendpoints/proxy  CoreDumpEndpoint true [get] [] []",
-		"coredumps coredump CoreDump true [get list] [cdump] [crashes]",
+		"coredumps coredump CoreDump true [get list watch] [cdump] [crashes]",
 		"coredumps/dump  CoreDump true [get] [] []",
 		"coredumps/proxy  CoreDump true [get] [] []",
 	}

@@ -18,6 +18,7 @@ import (
 	endpoints "example.io/coredump/pkg/registry/coredumpendpoint"
 	"example.io/coredump/pkg/registry/download"
 	"example.io/coredump/pkg/registry/unreadable"
+	"example.io/coredump/pkg/registry/watching"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -42,6 +43,10 @@ type Config struct {
 	PresignTTL time.Duration
 	// DrainTimeout is how long downloads that run at the shutdown may go on.
 	DrainTimeout time.Duration
+	// WatchInterval is the time between two looks at the store while somebody watches.
+	WatchInterval time.Duration
+	// RecordCacheSize bounds the memory for records that are kept, in bytes.
+	RecordCacheSize int64
 	// StoreGrace is how long after the start the server waits for the store before it is ready without it.
 	StoreGrace time.Duration
 	// Now is the clock; nil means the real one.
@@ -66,7 +71,9 @@ func New(c Config) (*genericapiserver.GenericAPIServer, error) {
 
 	bucket := observe(c.Bucket)
 	group := genericapiserver.NewDefaultAPIGroupInfo(coredump.GroupName, Scheme, metav1.ParameterCodec, Codecs)
-	group.VersionedResourcesStorageMap[v1alpha1.SchemeGroupVersion.Version] = c.resources(storage.NewDumps(bucket).Known())
+	stored := storage.NewDumps(bucket)
+	stored.LimitCache(c.RecordCacheSize)
+	group.VersionedResourcesStorageMap[v1alpha1.SchemeGroupVersion.Version] = c.resources(stored.Known())
 	if err := server.InstallAPIGroup(&group); err != nil {
 		return nil, err
 	}
@@ -86,8 +93,9 @@ func (c Config) resources(store storage.Known) map[string]rest.Storage {
 		Workers:       c.CompressWorkers,
 		Now:           c.Now,
 	})
-	dump := dumps.NewREST(store, rule, reporter, c.Now)
-	endpoint := endpoints.NewREST(store, rule, reporter, c.Now)
+	hub := watching.NewHub(watching.Config{Source: store, Interval: c.WatchInterval, LivingUID: rule.LivingUID, Unreadable: reporter.Report})
+	dump := dumps.NewREST(store, rule, reporter, hub, c.Now)
+	endpoint := endpoints.NewREST(store, rule, reporter, hub, c.Now)
 	resources := map[string]rest.Storage{
 		"coredumps":               dump,
 		"coredumps/dump":          dumps.NewDumpREST(dump, downloads),

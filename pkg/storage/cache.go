@@ -3,36 +3,75 @@
 
 package storage
 
-import "example.io/coredump/pkg/apis/coredump/v1alpha1"
+import (
+	"sync"
+
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+)
 
 const (
-	// cacheSize bounds the cache of records: the sum of the sizes of the JSON of what is in it, in bytes, with cacheOverhead for each.
-	cacheSize = 32 << 20
+	// DefaultCacheSize bounds the cache, see Dumps.LimitCache.
+	DefaultCacheSize = 32 << 20
 	// cacheOverhead is what an entry takes beyond its texts.
 	cacheOverhead = 1 << 10
 )
 
 // recordCache keeps the records that were used last, by key and ETag. Records are immutable, so what it has is never stale; what
-// was deleted is not asked for again. Safe for concurrent use.
+// was deleted is not asked for again. What it gives is shared. Safe for concurrent use.
 type recordCache struct {
 	*lru[cacheKey, *v1alpha1.CoreDump]
+
+	filling sync.Mutex
+	fills   map[cacheKey]*pendingRead // what is being read
+	reads   chan struct{}             // has an element for each record that is being read
 }
 
 type cacheKey struct{ key, etag string }
 
-func newRecordCache(limit int64) recordCache {
-	return recordCache{newLRU[cacheKey, *v1alpha1.CoreDump](limit)}
+// pendingRead is a record that is being read. Rec and err are for after done.
+type pendingRead struct {
+	done chan struct{}
+	rec  *v1alpha1.CoreDump
+	err  error
 }
 
-// get returns a copy, or nil.
-func (c recordCache) get(o Object) *v1alpha1.CoreDump {
+func newRecordCache(limit int64) *recordCache {
+	return &recordCache{lru: newLRU[cacheKey, *v1alpha1.CoreDump](limit), fills: map[cacheKey]*pendingRead{}, reads: make(chan struct{}, recordReads)}
+}
+
+// get gives what there is, or nil.
+func (c *recordCache) get(o Object) *v1alpha1.CoreDump {
 	rec, _ := c.lru.get(cacheKey{o.Key, o.ETag})
-	return rec.DeepCopy()
+	return rec
 }
 
-// add keeps a copy of rec, whose JSON has n bytes. An object without an ETag cannot be told from its successor and is not kept.
-func (c recordCache) add(o Object, rec *v1alpha1.CoreDump, n int) {
+// getOrFill gives the record, or else who is reading it already, or else mine: the caller is to read it, to add it, and then to call filled.
+func (c *recordCache) getOrFill(o Object) (rec *v1alpha1.CoreDump, other, mine *pendingRead) {
+	key := cacheKey{o.Key, o.ETag}
+	c.filling.Lock()
+	defer c.filling.Unlock()
+	if rec := c.get(o); rec != nil {
+		return rec, nil, nil
+	}
+	if f := c.fills[key]; f != nil {
+		return nil, f, nil
+	}
+	f := &pendingRead{done: make(chan struct{})}
+	c.fills[key] = f
+	return nil, nil, f
+}
+
+// filled tells those who wait.
+func (c *recordCache) filled(o Object, f *pendingRead) {
+	c.filling.Lock()
+	delete(c.fills, cacheKey{o.Key, o.ETag})
+	c.filling.Unlock()
+	close(f.done)
+}
+
+// add keeps rec, whose JSON has n bytes. An object without an ETag cannot be told from its successor and is not kept.
+func (c *recordCache) add(o Object, rec *v1alpha1.CoreDump, n int) {
 	if o.ETag != "" {
-		c.lru.add(cacheKey{o.Key, o.ETag}, rec.DeepCopy(), int64(n)+cacheOverhead)
+		c.lru.add(cacheKey{o.Key, o.ETag}, rec, int64(n)+cacheOverhead)
 	}
 }

@@ -20,13 +20,13 @@ import (
 // Who serves dumps to others does so by Known, which has only those of which it is known whose they are.
 type Dumps struct {
 	bucket Bucket
-	cache  recordCache
+	cache  *recordCache
 	bodies *lru[bodyKey, body]
 }
 
 // NewDumps gives the dumps in the bucket.
 func NewDumps(b Bucket) *Dumps {
-	return &Dumps{bucket: b, cache: newRecordCache(cacheSize), bodies: newLRU[bodyKey, body](bodyCacheSize)}
+	return &Dumps{bucket: b, cache: newRecordCache(DefaultCacheSize), bodies: newLRU[bodyKey, body](bodyCacheSize)}
 }
 
 // Bucket is where the dumps are.
@@ -117,7 +117,7 @@ func (d *Dumps) holds(ctx context.Context, key string, data []byte) bool {
 	return err == nil && bytes.Equal(there, data)
 }
 
-// Get reads the record of a dump.
+// Get reads the record of a dump. The caller owns it.
 func (d *Dumps) Get(ctx context.Context, k Key) (*v1alpha1.CoreDump, error) {
 	if err := k.Validate(); err != nil {
 		return nil, err
@@ -126,32 +126,8 @@ func (d *Dumps) Get(ctx context.Context, k Key) (*v1alpha1.CoreDump, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.record(ctx, k, obj)
-}
-
-// record reads the record whose object is known. The caller owns what it returns.
-func (d *Dumps) record(ctx context.Context, k Key, obj Object) (*v1alpha1.CoreDump, error) {
-	if rec := d.cache.get(obj); rec != nil {
-		return rec, nil
-	}
-	if obj.Size > MaxRecordSize {
-		return nil, &Error{Op: "read", Key: obj.Key, Kind: ErrCorrupt, Err: fmt.Errorf("record of %d bytes: at most %d are allowed", obj.Size, MaxRecordSize)}
-	}
-	r, err := d.bucket.Open(ctx, obj.Key, obj.ETag, 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, MaxRecordSize+1))
-	if err != nil {
-		return nil, named("read", obj.Key, err)
-	}
-	rec, err := DecodeRecord(k, data, obj.LastModified)
-	if err != nil {
-		return nil, &Error{Op: "read", Key: obj.Key, Err: err}
-	}
-	d.cache.add(obj, rec, len(data))
-	return rec, nil
+	rec, err := d.record(ctx, k, obj)
+	return rec.DeepCopy(), err // nil of nil
 }
 
 // OpenCore opens the core, decompressed. The reader fails with ErrCorrupt where the bytes are not those of the

@@ -13,7 +13,7 @@ import (
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
 
-// recordFetches is how many records are read at a time while listing.
+// recordFetches is how many records a list reads at a time.
 const recordFetches = 16
 
 // Scope narrows a list. Empty fields mean all; Pod needs Namespace and Container needs Pod.
@@ -80,7 +80,7 @@ func entries(ctx context.Context, scope Scope, after string, objects lister) ite
 // Listing is a dump of a list, or the reason why its record cannot be used.
 type Listing struct {
 	Key Key
-	// Record is nil where Err is not. The receiver owns it.
+	// Record is nil where Err is not. It is shared: nobody changes it.
 	Record *v1alpha1.CoreDump
 	// Err is of kind ErrCorrupt and concerns this record alone.
 	Err error
@@ -94,18 +94,26 @@ func (d *Dumps) List(ctx context.Context, scope Scope, after string) iter.Seq2[L
 }
 
 func (d *Dumps) list(ctx context.Context, scope Scope, after string, objects lister) iter.Seq2[Listing, error] {
+	return d.listUpTo(ctx, scope, after, objects, 0)
+}
+
+// listUpTo asks the bucket for nothing beyond the first n records until the receiver wants more than those; with 0 it always reads ahead.
+func (d *Dumps) listUpTo(ctx context.Context, scope Scope, after string, objects lister, n int) iter.Seq2[Listing, error] {
 	return func(yield func(Listing, error) bool) {
 		reading, cancel := context.WithCancel(ctx)
-		ahead, done := d.readAhead(reading, entries(reading, scope, after, objects))
+		more := make(chan struct{})
+		ahead, done := d.readAhead(reading, entries(reading, scope, after, objects), n, more)
 		defer done()
 		defer cancel()
+		received := 0
 		for result := range ahead {
 			l := <-result
-			if errors.Is(l.err, ErrNotFound) || errors.Is(l.err, ErrChanged) {
-				continue // deleted since it was listed
-			}
-			if !yield(l.Listing, l.err) || l.err != nil {
+			deleted := errors.Is(l.err, ErrNotFound) || errors.Is(l.err, ErrChanged) // since it was listed
+			if !deleted && (!yield(l.Listing, l.err) || l.err != nil) {
 				return
+			}
+			if received++; received == n {
+				close(more)
 			}
 		}
 		if err := ctx.Err(); err != nil {
@@ -120,8 +128,8 @@ type fetched struct {
 }
 
 // readAhead sends, in order, a channel for every record, on which what was read arrives. It ends with the list or
-// with ctx; done waits until nothing of it runs any more.
-func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error]) (_ <-chan chan fetched, done func()) {
+// with ctx; done waits until nothing of it runs any more. After n records, if n is not 0, it waits for more.
+func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error], n int, more <-chan struct{}) (_ <-chan chan fetched, done func()) {
 	var running sync.WaitGroup
 	ahead := make(chan chan fetched, recordFetches)
 	send := func(result chan fetched) bool {
@@ -134,6 +142,7 @@ func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error]) (_ 
 	}
 	running.Go(func() {
 		defer close(ahead)
+		sent := 0
 		for e, err := range all {
 			result := make(chan fetched, 1)
 			if err != nil {
@@ -144,10 +153,23 @@ func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error]) (_ 
 			if !e.IsRecord {
 				continue
 			}
+			rec := d.cache.get(e.Object)
+			if rec != nil {
+				result <- fetched{Listing: Listing{Key: e.Key, Record: rec}}
+			}
 			if !send(result) {
 				return
 			}
-			running.Go(func() { result <- d.fetch(ctx, e) })
+			if rec == nil {
+				running.Go(func() { result <- d.fetch(ctx, e) })
+			}
+			if sent++; sent == n {
+				select {
+				case <-more:
+				case <-ctx.Done():
+					return
+				}
+			}
 		}
 	})
 	return ahead, running.Wait

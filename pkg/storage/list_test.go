@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -284,5 +285,111 @@ func TestRecordsAreReadOnce(t *testing.T) {
 	write(t, b, keys[0].Record(), data)
 	if got := mustGet(t, d, keys[0]); got.Status.SHA256 != again.Status.SHA256 {
 		t.Error("the old record is still there")
+	}
+}
+
+func TestSeveralWhoListAtATimeReadEachRecordOnce(t *testing.T) {
+	b, keys := sixty(t)
+	d := storage.NewDumps(b)
+	before := b.Count(storagetest.OpOpen)
+	var together sync.WaitGroup
+	for range 8 {
+		together.Go(func() {
+			n := 0
+			for l, err := range d.List(t.Context(), storage.Scope{}, "") {
+				if err != nil || l.Record == nil {
+					t.Errorf("got %+v, %v", l, err)
+				}
+				n++
+			}
+			if n != len(keys) {
+				t.Errorf("%d dumps, want %d", n, len(keys))
+			}
+		})
+	}
+	together.Wait()
+	if n := b.Count(storagetest.OpOpen) - before; n != len(keys) {
+		t.Errorf("%d records were read, want %d", n, len(keys))
+	}
+}
+
+// Who waits for what another reads does not fail with him.
+func TestAListThatIsGivenUpTakesNoOtherWithIt(t *testing.T) {
+	b, keys := sixty(t)
+	d := storage.NewDumps(b)
+	ctx, cancel := context.WithCancel(t.Context())
+	reading := make(chan struct{}, len(keys))
+	hold := make(chan struct{})
+	var first atomic.Bool
+	b.Before = func(op storagetest.Op, _ string) error {
+		if op == storagetest.OpOpen && first.CompareAndSwap(false, true) {
+			reading <- struct{}{}
+			<-hold
+			return ctx.Err()
+		}
+		return nil
+	}
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for range d.List(ctx, storage.Scope{}, "") {
+		}
+	})
+	<-reading
+	got := make(chan []string)
+	go func() { got <- list(t, d, storage.Scope{}, "") }()
+	cancel()
+	close(hold)
+	if names := <-got; len(names) != len(keys) {
+		t.Errorf("the other has %d dumps, want %d", len(names), len(keys))
+	}
+	ended.Wait()
+}
+
+func TestALimitedCacheReadsAgain(t *testing.T) {
+	b, keys := sixty(t)
+	for _, test := range []struct{ limit, opens int }{{0, 2 * len(keys)}, {1 << 20, len(keys)}} {
+		d := storage.NewDumps(b)
+		d.LimitCache(int64(test.limit))
+		before := b.Count(storagetest.OpOpen)
+		for range 2 {
+			if got := list(t, d, storage.Scope{}, ""); len(got) != len(keys) {
+				t.Errorf("%d dumps", len(got))
+			}
+		}
+		if n := b.Count(storagetest.OpOpen) - before; n != test.opens {
+			t.Errorf("with %d bytes %d records were read, want %d", test.limit, n, test.opens)
+		}
+	}
+}
+
+// A page costs no more requests than its records: the store is not asked for what comes behind before somebody wants it.
+func TestAListUpToANumberAsksTheStoreForNoMore(t *testing.T) {
+	b, keys := sixty(t)
+	d := storage.NewDumps(b)
+	for _, n := range []int{1, 17, 60, 100} {
+		before := b.Count(storagetest.OpOpen)
+		d.LimitCache(0)
+		got := 0
+		for l, err := range d.Known().ListUpTo(t.Context(), storage.Scope{}, "", n) {
+			if err != nil || l.Key != keys[got] {
+				t.Fatalf("%d: got %+v, %v", got, l, err)
+			}
+			if got++; got == n {
+				break
+			}
+		}
+		if opens := b.Count(storagetest.OpOpen) - before; opens != min(n, len(keys)) {
+			t.Errorf("%d records were read for %d", opens, n)
+		}
+		all := 0
+		for _, err := range d.Known().ListUpTo(t.Context(), storage.Scope{}, "", n) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all++
+		}
+		if all != len(keys) {
+			t.Errorf("who wants more than %d gets %d, want %d", n, all, len(keys))
+		}
 	}
 }

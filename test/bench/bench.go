@@ -37,6 +37,7 @@ type round struct {
 	downloads *download
 	holds     map[string]hold
 	tinies    *tiny
+	listed    map[int]lists
 }
 
 // setUp starts the S3 server. What it gives has to be cleaned up, also after an error.

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures what the project promises: how much memory nodehandler and apiserver need for a large dump,
-// how fast an upload is beside the tools that one would use without us, and how long a crashed process is held for its dump beside other handlers of core_pattern. Ours and theirs are measured in
+// how fast an upload is beside the tools that one would use without us, how long a crashed process is held for its dump beside other handlers of core_pattern, and how long lists take beside those of etcd. Ours and theirs are measured in
 // turn, on the same file and the same S3 server, or the same process, so that only the ratio counts and not the machine. Everything happens on the loopback interface.
 //
 // "make bench" sets up what it needs: the environment variables COREDUMP_BIN, COREDUMP_S3SERVER and COREDUMP_CONTROLPLANE, see

@@ -31,7 +31,7 @@ func TestKubectlDiscoversListsExplainsAndDescribes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contains(t, out, "coredumps", "coredumpendpoints", "CoreDump", "CoreDumpEndpoint", "get,list")
+		contains(t, out, "coredumps", "coredumpendpoints", "CoreDump", "CoreDumpEndpoint", "get,list,watch")
 		if strings.Contains(out, "delete") {
 			t.Errorf("verb delete is offered: a dying namespace would take its dumps along\n%s", out)
 		}

@@ -26,7 +26,7 @@ func TestHelpHasEveryFlagInAGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"Store flags:", "Downloads flags:", "Shutdown flags:", "--store string", "--max-concurrent-downloads int", "(default 32)", "--stall-timeout duration",
+	for _, part := range []string{"Store flags:", "Lists flags:", "--watch-interval duration", "--record-cache-size string", "Downloads flags:", "Shutdown flags:", "--store string", "--max-concurrent-downloads int", "(default 32)", "--stall-timeout duration",
 		"--drain-timeout duration", "--kubeconfig string", "--audit-policy-file", "--logging-format", "--version"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("help does not have %q", part)
@@ -48,11 +48,12 @@ func TestVersion(t *testing.T) {
 
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	t.Setenv("COREDUMP_STORE", "")
-	_, err := run(t, "--max-concurrent-downloads=0", "--max-concurrent-downloads-per-user=0", "--compress-workers=1000", "--stall-timeout=1ms", "--presign-ttl=2h", "--drain-timeout=-1s", "--shutdown-delay=-1s", "--secure-port=99999")
+	_, err := run(t, "--max-concurrent-downloads=0", "--max-concurrent-downloads-per-user=0", "--compress-workers=1000", "--stall-timeout=1ms", "--presign-ttl=2h", "--watch-interval=1ms", "--record-cache-size=-1", "--drain-timeout=-1s", "--shutdown-delay=-1s", "--secure-port=99999")
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, part := range []string{"--store is missing", "s3://", "--max-concurrent-downloads 0: must be", "--max-concurrent-downloads-per-user 0: must be", "--compress-workers 1000: must be", "--stall-timeout 1ms: must be", "--presign-ttl 2h0m0s: must be",
+		"--watch-interval 1ms: must be", "--record-cache-size -1: must be",
 		"--drain-timeout -1s: must be", "--shutdown-delay -1s: must be", "--secure-port"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not say %q", err, part)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	cliflag "k8s.io/component-base/cli/flag"
@@ -29,6 +30,8 @@ type options struct {
 	drainTimeout           time.Duration
 	shutdownDelay          time.Duration
 	storeGrace             time.Duration
+	watchInterval          time.Duration
+	recordCacheSize        string
 	profiling              bool
 
 	serving        *genericoptions.SecureServingOptionsWithLoopback
@@ -49,6 +52,8 @@ func newOptions() *options {
 		drainTimeout:           5 * time.Minute,
 		shutdownDelay:          5 * time.Second,
 		storeGrace:             30 * time.Second,
+		watchInterval:          5 * time.Second,
+		recordCacheSize:        "128Mi",
 		serving:                genericoptions.NewSecureServingOptions().WithLoopback(),
 		authentication:         genericoptions.NewDelegatingAuthenticationOptions(),
 		authorization:          genericoptions.NewDelegatingAuthorizationOptions(),
@@ -69,6 +74,12 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 	fs.StringVar(&o.store, "store", o.store, "Where the dumps are (environment: COREDUMP_STORE). "+buckets.Usage)
 	fs.DurationVar(&o.storeGrace, "store-start-timeout", o.storeGrace, "How long after the start the server waits for the store before it reports ready without it. "+
 		"Later the store has no influence on readiness, so that discovery does not break when the store is away.")
+
+	fs = nfs.FlagSet("lists")
+	fs.DurationVar(&o.watchInterval, "watch-interval", o.watchInterval, "How often the store is listed while somebody watches. It is listed less often where that takes long, so "+
+		"that it takes a tenth of the time at most.")
+	fs.StringVar(&o.recordCacheSize, "record-cache-size", o.recordCacheSize, "How much memory records may take that are kept so that they need not be read again. "+
+		"A record takes some 4Ki.")
 
 	fs = nfs.FlagSet("downloads")
 	fs.IntVar(&o.maxConcurrentDownloads, "max-concurrent-downloads", o.maxConcurrentDownloads,
@@ -99,6 +110,17 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 	return nfs
 }
 
+const (
+	minWatchInterval = 100 * time.Millisecond
+	maxWatchInterval = time.Hour
+	maxRecordCache   = 64 << 30
+)
+
+func (o *options) cacheBytes() (int64, error) {
+	q, err := resource.ParseQuantity(o.recordCacheSize)
+	return q.Value(), err
+}
+
 // validate reports all problems at once.
 func (o *options) validate() error {
 	var problems []error
@@ -114,6 +136,14 @@ func (o *options) validate() error {
 	}
 	if o.compressWorkers < 1 || o.compressWorkers > 64 {
 		add("--compress-workers %d: must be from 1 to 64", o.compressWorkers)
+	}
+	if o.watchInterval < minWatchInterval || o.watchInterval > maxWatchInterval {
+		add("--watch-interval %v: must be from %v to %v", o.watchInterval, minWatchInterval, maxWatchInterval)
+	}
+	if n, err := o.cacheBytes(); err != nil {
+		add("--record-cache-size %q: %v", o.recordCacheSize, err)
+	} else if n < 0 || n > maxRecordCache {
+		add("--record-cache-size %s: must be from 0 to 64Gi", o.recordCacheSize)
 	}
 	if o.stallTimeout < time.Second {
 		add("--stall-timeout %v: must be 1s or more", o.stallTimeout)

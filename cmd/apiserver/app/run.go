@@ -31,6 +31,10 @@ func (o *options) run(ctx context.Context) error {
 }
 
 func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
+	cache, err := o.cacheBytes()
+	if err != nil {
+		return nil, fmt.Errorf("--record-cache-size: %w", err)
+	}
 	bucket, err := buckets.Open(ctx, o.store)
 	if err != nil {
 		return nil, fmt.Errorf("--store: %w", err)
@@ -75,5 +79,7 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		PresignTTL:             o.presignTTL,
 		DrainTimeout:           o.drainTimeout,
 		StoreGrace:             o.storeGrace,
+		WatchInterval:          o.watchInterval,
+		RecordCacheSize:        cache,
 	}, nil
 }

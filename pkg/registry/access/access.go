@@ -75,14 +75,30 @@ func (v *View) Sees(ctx context.Context, d *v1alpha1.CoreDump) (bool, error) {
 	return v.clusterOK(ctx)
 }
 
-// askUID gives the UID of the living namespace, or "" where there is none.
-func (v *View) askUID(ctx context.Context) (string, error) {
-	ns, err := v.rule.namespaces.Get(ctx, v.namespace, metav1.GetOptions{})
+// Standing is what Sees goes by, for watches, which last: whether the user sees everything, and otherwise the UID of the namespace whose dumps he sees, or
+// "" where it does not live. What holds for everything holds until the watch ends, as everywhere in Kubernetes; the UID has to be
+// compared with Rule.LivingUID again before anything is shown later. Its errors are of kind ErrUndecided.
+func (v *View) Standing(ctx context.Context) (everything bool, uid string, err error) {
+	if v.namespace == "" {
+		return true, "", nil
+	}
+	if everything, err = v.clusterOK(ctx); everything || err != nil {
+		return everything, "", err
+	}
+	uid, err = v.livingUID(ctx)
+	return false, uid, err
+}
+
+func (v *View) askUID(ctx context.Context) (string, error) { return v.rule.LivingUID(ctx, v.namespace) }
+
+// LivingUID gives the UID of the living namespace, or "" where there is none. Its errors are of kind ErrUndecided.
+func (r *Rule) LivingUID(ctx context.Context, namespace string) (string, error) {
+	ns, err := r.namespaces.Get(ctx, namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("%w: get namespace %s: %w", ErrUndecided, v.namespace, err)
+		return "", fmt.Errorf("%w: get namespace %s: %w", ErrUndecided, namespace, err)
 	}
 	return string(ns.UID), nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	"k8s.io/apimachinery/pkg/fields"
@@ -16,6 +17,7 @@ import (
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/page"
+	"example.io/coredump/pkg/registry/revision"
 	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/storage"
 )
@@ -24,39 +26,46 @@ import (
 // read, so a page has as many items as were asked for if there are that many.
 func (r *REST) List(ctx context.Context, opts *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
-	p, err := page.Of(opts, namespace, r.now())
+	p, err := page.Of(opts, namespace, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	list := &v1alpha1.CoreDumpList{Items: []v1alpha1.CoreDump{}}
 	last, more := "", false
-	for d, err := range r.visible(ctx, newQuery(namespace, opts), p.After) {
+	var seen revision.Set
+	q := newQuery(namespace, opts)
+	for d, err := range r.visible(ctx, q, p.After, p.Limit, &seen) {
 		if err != nil {
 			return nil, status.Of(ctx, err, resource, "")
 		}
-		if more = p.Full(len(list.Items)); more {
-			break
-		}
 		list.Items = append(list.Items, *d.Record)
 		last = d.Key.Record()
+		if more = p.Full(len(list.Items)); more { // perhaps: to know it would take another request to the bucket, so the last page may be empty
+			break
+		}
 	}
 	if !more {
 		last = ""
 	}
-	list.ListMeta = p.Meta(last)
+	fingerprint := seen.Fingerprint()
+	if q.byName() {
+		fingerprint = 0
+	}
+	list.ListMeta = p.Meta(last, fingerprint)
 	return list, nil
 }
 
 // visible yields the dumps that fit the query and that the user may see. Records that cannot be understood are
-// reported and left out.
-func (r *REST) visible(ctx context.Context, q query, after string) iter.Seq2[storage.Listing, error] {
+// reported and left out. All that are read are added to seen.
+func (r *REST) visible(ctx context.Context, q query, after string, limit int, seen *revision.Set) iter.Seq2[storage.Listing, error] {
 	return func(yield func(storage.Listing, error) bool) {
 		view := r.rule.View(q.namespace)
-		for l, err := range r.read(ctx, q, after) {
+		for l, err := range r.read(ctx, q, after, limit) {
 			if err != nil {
 				yield(l, err)
 				return
 			}
+			seen.Add(l.Key.Record())
 			if l.Err != nil {
 				r.unreadable.Report(ctx, l.Key, l.Err)
 				continue
@@ -64,12 +73,12 @@ func (r *REST) visible(ctx context.Context, q query, after string) iter.Seq2[sto
 			if !q.matches(l.Record) {
 				continue
 			}
-			seen, err := view.Sees(ctx, l.Record)
+			sees, err := view.Sees(ctx, l.Record)
 			if err != nil {
 				yield(l, err)
 				return
 			}
-			if seen && !yield(l, nil) {
+			if sees && !yield(l, nil) {
 				return
 			}
 		}
@@ -77,9 +86,9 @@ func (r *REST) visible(ctx context.Context, q query, after string) iter.Seq2[sto
 }
 
 // read yields what may fit the query, reading as little as possible.
-func (r *REST) read(ctx context.Context, q query, after string) iter.Seq2[storage.Listing, error] {
-	if q.name == "" || q.scope.Namespace == "" {
-		return r.store.List(ctx, q.scope, after)
+func (r *REST) read(ctx context.Context, q query, after string, limit int) iter.Seq2[storage.Listing, error] {
+	if !q.byName() {
+		return r.store.ListUpTo(ctx, q.scope, after, limit)
 	}
 	return func(yield func(storage.Listing, error) bool) {
 		key, err := storage.ParseName(q.scope.Namespace, q.name)
@@ -130,6 +139,9 @@ func newQuery(namespace string, opts *metainternalversion.ListOptions) query {
 	}
 	return q
 }
+
+// byName tells whether at most one record is read.
+func (q query) byName() bool { return q.name != "" && q.scope.Namespace != "" }
 
 func (q query) matches(d *v1alpha1.CoreDump) bool {
 	return q.labels.Matches(labels.Set(d.Labels)) && q.fields.Matches(v1alpha1.SelectableFields(d))

@@ -18,13 +18,14 @@ import (
 	"example.io/coredump/pkg/registry/access"
 	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/registry/unreadable"
+	"example.io/coredump/pkg/registry/watching"
 	"example.io/coredump/pkg/storage"
 )
 
 // Store is where the dumps are that may be served; storage.Known is one.
 type Store interface {
 	Get(ctx context.Context, k storage.Key) (*v1alpha1.CoreDump, error)
-	List(ctx context.Context, scope storage.Scope, after string) iter.Seq2[storage.Listing, error]
+	ListUpTo(ctx context.Context, scope storage.Scope, after string, most int) iter.Seq2[storage.Listing, error]
 }
 
 var (
@@ -35,22 +36,24 @@ var (
 	_ rest.CategoriesProvider   = (*REST)(nil)
 	_ rest.Getter               = (*REST)(nil)
 	_ rest.Lister               = (*REST)(nil)
+	_ rest.Watcher              = (*REST)(nil)
 )
 
 var resource = v1alpha1.Resource("coredumps")
 
-// REST serves coredumps: get and list. There is no delete, because the namespace controller would use it
+// REST serves coredumps: get, list and watch. There is no delete, because the namespace controller would use it
 // when a namespace goes, and dumps must outlive their namespaces; gc removes them. Safe for concurrent use.
 type REST struct {
 	store      Store
 	rule       *access.Rule
 	unreadable *unreadable.Reporter
+	hub        *watching.Hub
 	now        func() time.Time
 }
 
 // NewREST makes the storage. Now is the clock of ages.
-func NewREST(store Store, rule *access.Rule, unreadable *unreadable.Reporter, now func() time.Time) *REST {
-	return &REST{store: store, rule: rule, unreadable: unreadable, now: now}
+func NewREST(store Store, rule *access.Rule, unreadable *unreadable.Reporter, hub *watching.Hub, now func() time.Time) *REST {
+	return &REST{store: store, rule: rule, unreadable: unreadable, hub: hub, now: now}
 }
 
 // New gives an empty object.

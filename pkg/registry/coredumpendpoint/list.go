@@ -6,6 +6,7 @@ package coredumpendpoint
 import (
 	"context"
 	"iter"
+	"time"
 
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	"k8s.io/apimachinery/pkg/fields"
@@ -16,6 +17,7 @@ import (
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/page"
+	"example.io/coredump/pkg/registry/revision"
 	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/storage"
 )
@@ -23,13 +25,14 @@ import (
 // List sums up the dumps of a namespace, or of all, pod name by pod name in the order of their keys.
 func (r *REST) List(ctx context.Context, opts *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
-	p, err := page.Of(opts, namespace, r.now())
+	p, err := page.Of(opts, namespace, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	list := &v1alpha1.CoreDumpEndpointList{Items: []v1alpha1.CoreDumpEndpoint{}}
 	last, more := "", false
-	for s, err := range r.summaries(ctx, namespace, opts, p.After) {
+	var seen revision.Set
+	for s, err := range r.summaries(ctx, namespace, newQuery(namespace, opts), p.After, &seen) {
 		if err != nil {
 			return nil, status.Of(ctx, err, resource, "")
 		}
@@ -42,7 +45,7 @@ func (r *REST) List(ctx context.Context, opts *metainternalversion.ListOptions) 
 	if !more {
 		last = ""
 	}
-	list.ListMeta = p.Meta(last)
+	list.ListMeta = p.Meta(last, seen.Fingerprint())
 	return list, nil
 }
 
@@ -53,12 +56,11 @@ type podSummary struct {
 }
 
 // summaries yields what fits the options, beginning behind the pod that the record's key after belongs to. All keys of a pod name
-// come one after the other.
-func (r *REST) summaries(ctx context.Context, namespace string, opts *metainternalversion.ListOptions, after string) iter.Seq2[podSummary, error] {
-	q := newQuery(namespace, opts)
+// come one after the other. All records that are read are added to seen.
+func (r *REST) summaries(ctx context.Context, namespace string, q query, after string, seen *revision.Set) iter.Seq2[podSummary, error] {
 	return func(yield func(podSummary, error) bool) {
 		var current podSummary
-		for l, err := range r.visible(ctx, namespace, q.scope, behindPod(after)) {
+		for l, err := range r.visible(ctx, namespace, q.scope, behindPod(after), seen) {
 			if err != nil {
 				yield(podSummary{}, err)
 				return

@@ -17,8 +17,10 @@ import (
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/access"
+	"example.io/coredump/pkg/registry/revision"
 	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/registry/unreadable"
+	"example.io/coredump/pkg/registry/watching"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -35,21 +37,23 @@ var (
 	_ rest.CategoriesProvider   = (*REST)(nil)
 	_ rest.Getter               = (*REST)(nil)
 	_ rest.Lister               = (*REST)(nil)
+	_ rest.Watcher              = (*REST)(nil)
 )
 
 var resource = v1alpha1.Resource("coredumpendpoints")
 
-// REST serves coredumpendpoints: get and list. Safe for concurrent use.
+// REST serves coredumpendpoints: get, list and watch. Safe for concurrent use.
 type REST struct {
 	store      Store
 	rule       *access.Rule
 	unreadable *unreadable.Reporter
+	hub        *watching.Hub
 	now        func() time.Time
 }
 
 // NewREST makes the storage. Now is the clock of ages.
-func NewREST(store Store, rule *access.Rule, unreadable *unreadable.Reporter, now func() time.Time) *REST {
-	return &REST{store: store, rule: rule, unreadable: unreadable, now: now}
+func NewREST(store Store, rule *access.Rule, unreadable *unreadable.Reporter, hub *watching.Hub, now func() time.Time) *REST {
+	return &REST{store: store, rule: rule, unreadable: unreadable, hub: hub, now: now}
 }
 
 // New gives an empty object.
@@ -94,7 +98,7 @@ func (r *REST) find(ctx context.Context, pod string) ([]*v1alpha1.CoreDump, erro
 	}
 	var dumps []*v1alpha1.CoreDump
 	namespace := request.NamespaceValue(ctx)
-	for l, err := range r.visible(ctx, namespace, storage.Scope{Namespace: namespace, Pod: pod}, "") {
+	for l, err := range r.visible(ctx, namespace, storage.Scope{Namespace: namespace, Pod: pod}, "", &revision.Set{}) {
 		if err != nil {
 			return nil, err
 		}
@@ -107,24 +111,27 @@ func (r *REST) find(ctx context.Context, pod string) ([]*v1alpha1.CoreDump, erro
 }
 
 // visible yields the dumps in scope that the user of a request in the namespace may see. Records that cannot be understood are
-// reported and left out.
-func (r *REST) visible(ctx context.Context, namespace string, scope storage.Scope, after string) iter.Seq2[storage.Listing, error] {
+// reported and left out. All that are read are added to seen.
+func (r *REST) visible(ctx context.Context, namespace string, scope storage.Scope, after string, seen *revision.Set) iter.Seq2[storage.Listing, error] {
 	return func(yield func(storage.Listing, error) bool) {
 		view := r.rule.View(namespace)
 		for l, err := range r.store.List(ctx, scope, after) {
+			if err == nil {
+				seen.Add(l.Key.Record())
+			}
 			if err == nil && l.Err != nil {
 				r.unreadable.Report(ctx, l.Key, l.Err)
 				continue
 			}
-			seen := false
+			sees := false
 			if err == nil {
-				seen, err = view.Sees(ctx, l.Record)
+				sees, err = view.Sees(ctx, l.Record)
 			}
 			if err != nil {
 				yield(l, err)
 				return
 			}
-			if seen && !yield(l, nil) {
+			if sees && !yield(l, nil) {
 				return
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/registry/revision"
 )
 
 // uidSpace is the name space of the UIDs of endpoints (RFC 9562, version 5): a UID follows from namespace and pod name.
@@ -27,6 +28,7 @@ type summary struct {
 	count, size, stored int64
 	oldest, newest      time.Time
 	version             int64 // the newest resource version
+	set                 revision.Set
 	uids                map[string]time.Time
 	containers          map[string]*v1alpha1.ContainerDumps
 }
@@ -38,6 +40,7 @@ func newSummary(namespace, pod string) *summary {
 func (s *summary) add(d *v1alpha1.CoreDump) {
 	at := d.Spec.Process.Time.Time
 	s.count++
+	s.set.Add(d.Name)
 	s.size += d.Status.Size
 	s.stored += d.Status.StoredSize
 	if s.count == 1 || at.Before(s.oldest) {
@@ -74,7 +77,7 @@ func (s *summary) endpoint() *v1alpha1.CoreDumpEndpoint {
 			Namespace:         s.namespace,
 			Name:              s.pod,
 			UID:               types.UID(uuid.NewSHA1(uidSpace, []byte(s.namespace+"/"+s.pod)).String()),
-			ResourceVersion:   strconv.FormatInt(max(s.version, 1), 10),
+			ResourceVersion:   revision.Of(time.Unix(0, s.version), s.set.Fingerprint()), // another one when a dump is deleted, too
 			CreationTimestamp: metav1.NewTime(s.oldest),
 		},
 		Status: v1alpha1.CoreDumpEndpointStatus{

@@ -8,13 +8,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"example.io/coredump/pkg/registry/revision"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -30,8 +30,10 @@ type Page struct {
 	Limit int
 	// After is the record's key of the last item of the page before; empty at the start.
 	After string
-	// ResourceVersion is the same on all pages: the time of the first in nanoseconds. A decimal number, as clients want it.
+	// ResourceVersion is the same on all pages: the time of the first. See package revision.
 	ResourceVersion string
+
+	began time.Time
 }
 
 // token is what clients send back as continue, as base64 of JSON. They must not look into it.
@@ -43,7 +45,7 @@ type token struct {
 
 // Of understands the options of a list in the namespace (all, where empty). Its errors are Statuses.
 func Of(opts *metainternalversion.ListOptions, namespace string, now time.Time) (Page, error) {
-	p := Page{ResourceVersion: strconv.FormatInt(now.UnixNano(), 10)}
+	p := Page{ResourceVersion: revision.Of(now, 0), began: now}
 	if opts == nil {
 		return p, nil
 	}
@@ -55,6 +57,9 @@ func Of(opts *metainternalversion.ListOptions, namespace string, now time.Time) 
 	}
 	p.Limit = int(max(opts.Limit, 0))
 	if opts.Continue == "" {
+		if opts.ResourceVersion == "0" {
+			p.Limit = 0 // as kube-apiserver does: it is how informers list that are about to watch, and only a whole list tells what it has seen
+		}
 		return p, nil
 	}
 	t, err := decode(opts.Continue)
@@ -85,13 +90,13 @@ func decode(s string) (t token, err error) {
 // check trusts nothing: tokens come from clients.
 func (t token) check(namespace string) error {
 	e, ok := storage.ParseKey(t.After)
-	rv, err := strconv.ParseInt(t.ResourceVersion, 10, 64)
+	_, _, known := revision.Parse(t.ResourceVersion)
 	switch {
 	case !ok || !e.IsRecord:
 		return fmt.Errorf("%.80q is no key", t.After)
 	case namespace != "" && e.Namespace != namespace:
 		return fmt.Errorf("it is of another namespace")
-	case err != nil || rv <= 0 || strconv.FormatInt(rv, 10) != t.ResourceVersion:
+	case !known:
 		return fmt.Errorf("%.40q is no resource version", t.ResourceVersion)
 	}
 	return nil
@@ -101,9 +106,13 @@ func (t token) check(namespace string) error {
 func (p Page) Full(n int) bool { return p.Limit > 0 && n >= p.Limit }
 
 // Meta is the metadata of the page. Last is the record's key of its last item where more follow, and empty where that
-// was all. How many more there are is not known without reading them.
-func (p Page) Meta(last string) metav1.ListMeta {
+// was all. How many more there are is not known without reading them. Seen is the fingerprint of the records that were seen, which the resource version has
+// only where they are all of the scope.
+func (p Page) Meta(last string, seen revision.Fingerprint) metav1.ListMeta {
 	m := metav1.ListMeta{ResourceVersion: p.ResourceVersion}
+	if last == "" && p.After == "" {
+		m.ResourceVersion = revision.Of(p.began, seen)
+	}
 	if last != "" {
 		data, _ := json.Marshal(token{version, p.ResourceVersion, last}) // strings and a number always have JSON
 		m.Continue = base64.RawURLEncoding.EncodeToString(data)

@@ -5,6 +5,7 @@ package page
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,22 +17,31 @@ import (
 const key = "shop/web-0/app/20260701t120000z-0123456789.json"
 
 func TestTokenLeadsToTheNextPage(t *testing.T) {
-	first, err := Of(&metainternalversion.ListOptions{Limit: 2}, "shop", time.Unix(0, 42))
-	if err != nil || first.Limit != 2 || first.After != "" || first.ResourceVersion != "42" {
+	version := fmt.Sprint(42 << 20)
+	first, err := Of(&metainternalversion.ListOptions{Limit: 2}, "shop", time.Unix(0, 42<<20))
+	if err != nil || first.Limit != 2 || first.After != "" || first.ResourceVersion != version {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	if first.Full(1) || !first.Full(2) || (Page{}).Full(1_000_000) {
 		t.Error("Full is wrong")
 	}
-	meta := first.Meta(key)
+	meta := first.Meta(key, 7)
 	for _, namespace := range []string{"shop", ""} {
 		next, err := Of(&metainternalversion.ListOptions{Limit: 3, Continue: meta.Continue}, namespace, time.Unix(0, 99))
-		if err != nil || next != (Page{3, key, "42"}) {
+		if err != nil || next.Limit != 3 || next.After != key || next.Meta("", 7).ResourceVersion != version {
 			t.Errorf("%+v, %v", next, err)
 		}
 	}
-	if meta := first.Meta(""); meta.Continue != "" || meta.ResourceVersion != "42" {
-		t.Errorf("last page has %+v", meta)
+	if meta := first.Meta("", 7); meta.Continue != "" || meta.ResourceVersion != fmt.Sprint(42<<20+7) {
+		t.Errorf("a page that is all there is has %+v", meta)
+	}
+}
+
+// Informers that do not know of WatchList list like that, and then watch: the resource version has to tell all they have seen.
+func TestAListOfAnyVersionIsNotCut(t *testing.T) {
+	p, err := Of(&metainternalversion.ListOptions{Limit: 2, ResourceVersion: "0"}, "shop", time.Now())
+	if err != nil || p.Full(1000) {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

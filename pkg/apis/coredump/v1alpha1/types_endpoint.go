@@ -8,7 +8,7 @@ import (
 )
 
 // +genclient
-// +genclient:onlyVerbs=get,list
+// +genclient:onlyVerbs=get,list,watch
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // CoreDumpEndpoint is all core dumps of one pod name. Nobody creates it: it is there as soon as there is a

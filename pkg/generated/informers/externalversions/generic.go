@@ -42,6 +42,8 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 	// Group=coredump.example.io, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithResource("coredumps"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Coredump().V1alpha1().CoreDumps().Informer()}, nil
+	case v1alpha1.SchemeGroupVersion.WithResource("coredumpendpoints"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Coredump().V1alpha1().CoreDumpEndpoints().Informer()}, nil
 
 	}
 

@@ -13,6 +13,8 @@ import (
 type Interface interface {
 	// CoreDumps returns a CoreDumpInformer.
 	CoreDumps() TypedCoreDumpInformer
+	// CoreDumpEndpoints returns a CoreDumpEndpointInformer.
+	CoreDumpEndpoints() TypedCoreDumpEndpointInformer
 }
 
 type version struct {
@@ -29,4 +31,9 @@ func New(f internalinterfaces.SharedInformerFactory, namespace string, tweakList
 // CoreDumps returns a TypedCoreDumpInformer.
 func (v *version) CoreDumps() TypedCoreDumpInformer {
 	return &coreDumpInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// CoreDumpEndpoints returns a TypedCoreDumpEndpointInformer.
+func (v *version) CoreDumpEndpoints() TypedCoreDumpEndpointInformer {
+	return &coreDumpEndpointInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }

@@ -11,6 +11,7 @@ import (
 	coredumpv1alpha1 "example.io/coredump/pkg/apis/coredump/v1alpha1"
 	scheme "example.io/coredump/pkg/generated/clientset/versioned/scheme"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	watch "k8s.io/apimachinery/pkg/watch"
 	gentype "k8s.io/client-go/gentype"
 )
 
@@ -24,6 +25,7 @@ type CoreDumpEndpointsGetter interface {
 type CoreDumpEndpointInterface interface {
 	Get(ctx context.Context, name string, opts v1.GetOptions) (*coredumpv1alpha1.CoreDumpEndpoint, error)
 	List(ctx context.Context, opts v1.ListOptions) (*coredumpv1alpha1.CoreDumpEndpointList, error)
+	Watch(ctx context.Context, opts v1.ListOptions) (watch.Interface, error)
 	CoreDumpEndpointExpansion
 }
 
