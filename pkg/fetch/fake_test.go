@@ -107,6 +107,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// set changes the server while requests may be under way.
+func (s *server) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
 func (s *server) Object() *Object {
 	return &Object{Client: http.DefaultClient, Ranges: s.http.URL + "/dump", Whole: s.http.URL + "/proxy", Stall: 10 * time.Second}
 }

@@ -205,9 +205,7 @@ func TestChangedObjectIsNotMixed(t *testing.T) {
 	change := func(s *server) func(*http.Request) {
 		return func(*http.Request) {
 			if s.sent.Load() > int64(len(object)/2) {
-				s.mu.Lock()
-				s.object, s.etag = other, `"two"`
-				s.mu.Unlock()
+				s.set(func() { s.object, s.etag = other, `"two"` })
 			}
 		}
 	}
@@ -243,7 +241,7 @@ func TestStateOfAnotherObjectIsLeftAlone(t *testing.T) {
 	if _, err := File(ctx, s.Object(), record(content, object, true), p.root, quick()); err == nil {
 		t.Fatal("was not interrupted")
 	}
-	s.pace, s.etag = nil, `"two"`
+	s.set(func() { s.pace, s.etag = nil, `"two"` })
 	o := quick()
 	if _, err := p.fetch(s, record(content, object, true), o); err != nil {
 		t.Fatal(err)
@@ -336,7 +334,7 @@ func TestBytesThatWereNotedAndLostAreFetchedAgain(t *testing.T) {
 			}
 			_ = f.Close()
 		}
-		s.pace = nil
+		s.set(func() { s.pace = nil })
 		if _, err := p.fetch(s, record(content, object, true), quick()); err != nil {
 			t.Fatal(err)
 		}
@@ -368,7 +366,7 @@ func TestServerThatStandsStill(t *testing.T) {
 	if p.files() != "x.core.part x.core.zst.part x.state" {
 		t.Errorf("there are %s", p.files())
 	}
-	s.pace = nil
+	s.set(func() { s.pace = nil })
 	o = quick()
 	if _, err := p.fetch(s, record(content, object, true), o); err != nil || o.Meter.Had() == 0 {
 		t.Fatal(err, o.Meter.Had())

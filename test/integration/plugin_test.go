@@ -48,17 +48,20 @@ func TestThePluginAsAUserHasIt(t *testing.T) {
 	alice, bob := f.user(t, "plugin-alice", ns, "coredump-downloader"), f.user(t, "plugin-bob", ns, "coredump-viewer")
 	mallory := f.user(t, "plugin-mallory", "", "")
 	dir := t.TempDir()
-	old := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 2 << 20, time: time.Now().Add(-time.Hour)}
+	old := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 2 << 20}
 	young := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 3 << 20}
-	f.dump(t, old)
+	first := f.dump(t, old)
 	d := f.dump(t, young)
+	if !d.Spec.Process.Time.After(first.Spec.Process.Time.Time) {
+		t.Fatalf("the second crash is from %s, the first from %s", d.Spec.Process.Time, first.Spec.Process.Time)
+	}
 
 	out, _ := f.plug(t, 0, alice, dir, "list", "-n", ns)
 	contains(t, out, "NAME", "SIGNAL", d.Name)
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[2], d.Name) {
 		t.Errorf("not sorted by time:\n%s", out)
 	}
-	if out, _ := f.plug(t, 0, alice, dir, "list", "-n", ns, "--since=10m", "-o", "name"); out != d.Name+"\n" {
+	if out, _ := f.plug(t, 0, alice, dir, "list", "-n", ns, "--since="+d.Spec.Process.Time.UTC().Format(time.RFC3339), "-o", "name"); out != d.Name+"\n" {
 		t.Errorf("since: %q", out)
 	}
 	out, _ = f.plug(t, 0, bob, dir, "info", "-n", ns, "web-0")
@@ -96,7 +99,7 @@ func TestThePluginAsAUserHasIt(t *testing.T) {
 	f.plug(t, 2, alice, dir, "download")
 }
 
-// The plugin is killed, put to sleep until kube-apiserver has cut it off, and our server goes away: it ends with the right bytes.
+// The plugin is killed, interrupted, put to sleep until kube-apiserver has cut it off, and our server goes away meanwhile: it ends with the right bytes.
 func TestThePluginFetchesWhateverHappens(t *testing.T) {
 	f := another(t, cluster.Options{RequestTimeout: 3 * time.Second})
 	ns := f.namespace(t, "plugin")
@@ -129,21 +132,24 @@ func TestThePluginFetchesWhateverHappens(t *testing.T) {
 		}
 	}
 	cmd := begin(0.6)
-	_ = cmd.Process.Signal(syscall.SIGSTOP)
-	time.Sleep(4 * time.Second) // it is not waited for anything: this is how long the machine sleeps
-	_ = cmd.Process.Signal(syscall.SIGCONT)
 	_ = cmd.Process.Signal(syscall.SIGINT)
 	var ended *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != 130 {
 		t.Fatalf("interrupted: %v", err)
 	}
 	cmd = begin(0.7)
+	_ = cmd.Process.Signal(syscall.SIGSTOP) // as a machine that is shut, for longer than kube-apiserver's patience
 	f.system.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := f.system.StartAPIServer(ctx); err != nil {
 		t.Fatal(err)
 	}
+	select {
+	case <-time.After(4 * time.Second): // nothing is waited for: this is how long it is shut
+	case <-ctx.Done():
+	}
+	_ = cmd.Process.Signal(syscall.SIGCONT)
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
