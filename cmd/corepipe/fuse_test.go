@@ -88,6 +88,9 @@ func touchSlowly(name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := f.Stat(); err != nil { // the kernel learns how long it is: beyond the end there is nothing to wait for
+		return err
+	}
 	if _, err := unix.Mmap(int(f.Fd()), 0, slowSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return err
 	}
