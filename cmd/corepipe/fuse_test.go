@@ -18,7 +18,8 @@ import (
 )
 
 // slowFile is a file whose content never comes: whoever touches it in memory waits in a page fault, the kernel that dumps it too. See include/uapi/linux/fuse.h.
-func slowFile(t *testing.T, name string, size int64) {
+// The test defers end: nothing that waits for the file can be ended before, not even by SIGKILL, and t.Cleanup waits for it.
+func slowFile(t *testing.T, name string, size int64) (end func()) {
 	t.Helper()
 	must(t, os.WriteFile(name, nil, 0o600))
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -32,11 +33,11 @@ func slowFile(t *testing.T, name string, size int64) {
 	}
 	served := make(chan struct{})
 	go func() { defer close(served); serveSlowly(dev, size) }()
-	t.Cleanup(func() {
+	return func() {
 		must(t, unix.Unmount(name, unix.MNT_FORCE|unix.MNT_DETACH)) // what waits gets an error, and so does the server
 		<-served
 		unix.Close(dev)
-	})
+	}
 }
 
 // serveSlowly answers everything but reads, until the file system is gone.
@@ -88,6 +89,9 @@ func touchSlowly(name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := f.Stat(); err != nil { // the kernel learns how long it is: beyond the end there is nothing to wait for
+		return err
+	}
 	if _, err := unix.Mmap(int(f.Fd()), 0, slowSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return err
 	}
@@ -106,7 +110,7 @@ func TestP6_MemoryThatNeverComesHoldsCorepipeNoLongerThanItsTimeout(t *testing.T
 		c.AnswerTimeout, c.Deadline, c.StallTimeout = 0, capture.Duration(patience), capture.Duration(300*time.Millisecond)
 	})
 	name := filepath.Join(h.dir, "slow.file")
-	slowFile(t, name, slowSize)
+	defer slowFile(t, name, slowSize)()
 	v := h.startWith("random 1", h.cgroup, slowEnv+"="+name)
 	v.crash()
 	_, m, o := h.entry() // while the kernel still waits for the memory
