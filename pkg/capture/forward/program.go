@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -31,11 +30,6 @@ func Exec(args []string) error {
 	// It may have been made non-blocking for deadlines, and that is kept with the pipe, not with the descriptor.
 	if err := unix.SetNonblock(0, false); err != nil {
 		return fmt.Errorf("make the stream blocking again: %w", err)
-	}
-	// Signals that Go's runtime has blocked in this thread, for a moment of its own, would stay blocked in the program.
-	runtime.LockOSThread()
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
-		return fmt.Errorf("unblock all signals: %w", err)
 	}
 	// Ours is high; the kernel starts programs with 0. Where that fails it is killed earlier, which is no reason not to run it.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0)
