@@ -51,10 +51,17 @@ func TestThePluginAsAUserHasIt(t *testing.T) {
 	old := core{namespace: ns, pod: "web-0", container: "app", seed: 1, size: 2 << 20}
 	young := core{namespace: ns, pod: "web-0", container: "app", seed: 2, size: 3 << 20}
 	first := f.dump(t, old)
-	d := f.dump(t, young)
-	if !d.Spec.Process.Time.After(first.Spec.Process.Time.Time) {
-		t.Fatalf("the second crash is from %s, the first from %s", d.Spec.Process.Time, first.Spec.Process.Time)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := cluster.Poll(ctx, func(context.Context) error { // the time of a crash is in seconds
+		if now := time.Now(); now.Unix() <= first.Spec.Process.Time.Unix() {
+			return fmt.Errorf("it is still %s", now)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
+	d := f.dump(t, young)
 
 	out, _ := f.plug(t, 0, alice, dir, "list", "-n", ns)
 	contains(t, out, "NAME", "SIGNAL", d.Name)
