@@ -64,7 +64,7 @@ func text(f corefile.Facts) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString(SignalName(f.Signal))
+	b.WriteString(signalName(f.Signal))
 	if f.Meaning != "" {
 		fmt.Fprintf(&b, " (%s)", f.Meaning)
 	} else if f.HasCode {
@@ -152,8 +152,8 @@ func frame(p corefile.Place) v1alpha1.CrashFrame {
 
 func address(a uint64) string { return "0x" + strconv.FormatUint(a, 16) }
 
-// SignalName is the name of a signal, or its number where it has none.
-func SignalName(signal int32) string {
+// signalName is the name of a signal, or its number where it has none.
+func signalName(signal int32) string {
 	if name := corefile.SignalName(int(signal)); name != "" {
 		return name
 	}

@@ -57,9 +57,6 @@ func (i *identifier) remember(file string) error {
 	return i.kubernetes.Remember(file)
 }
 
-// endpoints are where container runtimes listen by default.
-var endpoints = []string{"unix:///run/containerd/containerd.sock", "unix:///run/crio/crio.sock", "unix:///run/cri-dockerd.sock"}
-
 func (c *config) identifier() (*identifier, error) {
 	place := identity.Place{NodeName: c.nodeName, ClusterName: c.clusterName}
 	config, err := c.clientConfig()
@@ -91,7 +88,7 @@ func (c *config) identifier() (*identifier, error) {
 	i.place = place
 	i.locator = &identity.Locator{Place: place, Kubernetes: i.kubernetes}
 	if c.kernel.capture != captureFile {
-		i.locator.CRI = identity.NewCRI(endpoints)
+		i.locator.CRI = identity.NewCRI(identity.DefaultCRIEndpoints)
 		if c.kernel.criEndpoint != "" {
 			i.locator.CRI = identity.NewCRI([]string{c.kernel.criEndpoint})
 		}

@@ -13,10 +13,8 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"example.io/coredump/pkg/bundle"
 	"example.io/coredump/pkg/capture"
 	"example.io/coredump/pkg/capture/notify"
-	"example.io/coredump/pkg/cgroup"
 	"example.io/coredump/pkg/dumpdir"
 	"example.io/coredump/pkg/identity"
 	"example.io/coredump/pkg/judge"
@@ -74,15 +72,12 @@ func (c *config) newKernel(ctx context.Context, who *identifier, teller *tell.Te
 		Pods: who.pods, Runtime: who.runtime, EnvValues: o.environValues, Cmdline: o.cmdline,
 		Logs: podcontext.Logs{Root: o.logDir, Lines: o.logLines, Bytes: logBytes},
 	}
-	gather := func(ctx context.Context, id cgroup.ID, w identity.Who) ([]bundle.File, error) {
-		return gatherer.Gather(ctx, id, w)
-	}
 	k.witness = witness.New(witness.Options{
-		Spool: s, Locator: who.locator, Judge: k.judge, Gather: gather, Copier: k.copier, Teller: told{teller},
+		Spool: s, Locator: who.locator, Judge: k.judge, Gather: gatherer.Gather, Copier: k.copier, Teller: told{teller},
 		Finished: func(string) { k.source.Look() },
 	})
 	k.source = spooled.New(spooled.Options{
-		Spool: s, Place: who.place, Locator: who.locator, Gather: gather, Attended: k.witness.Attended, Ended: k.ended, Salvaged: k.salvaged,
+		Spool: s, Place: who.place, Locator: who.locator, Gather: gatherer.Gather, Attended: k.witness.Attended, Ended: k.ended, Salvaged: k.salvaged,
 		Wanted: func(w identity.Who) bool { return k.judge.Wanted(witness.Subject(w)) },
 	})
 	for what, err := range map[string]error{
