@@ -32,9 +32,15 @@ func newCore(out io.Writer, m *Meter) *core {
 	return &core{out: out, hash: sha256.New(), meter: m}
 }
 
+// Write writes and hashes at the same time: either takes about as long as the other. A core that could not be written is of no more use.
 func (c *core) Write(p []byte) (int, error) {
+	hashed := make(chan struct{})
+	go func() {
+		defer close(hashed)
+		c.hash.Write(p)
+	}()
 	n, err := c.out.Write(p)
-	c.hash.Write(p[:n])
+	<-hashed
 	c.n += int64(n)
 	c.meter.wrote(c.n)
 	return n, err
@@ -42,7 +48,7 @@ func (c *core) Write(p []byte) (int, error) {
 
 // copy takes all of r.
 func (c *core) copy(r io.Reader) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, make([]byte, copyBuffer))
+	_, err := io.CopyBuffer(struct{ io.Writer }{c}, r, make([]byte, copyBuffer))
 	return err
 }
 

@@ -16,7 +16,8 @@ import (
 
 const (
 	firstPiece = 8 << 20
-	maxPiece   = 256 << 20
+	// maxPiece bounds how far those at work are from each other, in bytes: what is behind a gap cannot be decompressed yet.
+	maxPiece = 32 << 20
 	// pieceTime is how long a piece should take: short against the minute after which kube-apiserver ends a request, long against a round trip.
 	pieceTime = 4 * time.Second
 	// noteEvery is how many bytes are written before they are noted. A kill costs at most that for each worker.

@@ -37,7 +37,8 @@ type reader struct {
 // call of open and from front to back, only the frames that have them, and decompresses them on the given number of workers,
 // ahead of its reader. It has up to workers+1 frames in memory, compressed and decompressed.
 //
-// Every frame is checked before a byte of it is given: its size, its checksum in the table and its own. Errors are of kind
+// Every frame is checked before a byte of it is given: its size, and its checksum, the one in the table or else its own; both are of the
+// same bytes by the same function. Errors are of kind
 // ErrCorrupt where a frame is not what the table says; other errors come from open and from what it opened. io.EOF
 // comes only after all bytes. The caller closes the reader, which is not safe for concurrent use.
 func Open(ctx context.Context, t *Table, open Opener, offset, length int64, workers int) (io.ReadCloser, error) {
@@ -50,7 +51,7 @@ func Open(ctx context.Context, t *Table, open Opener, offset, length int64, work
 		return io.NopCloser(eof{}), nil
 	}
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(MaxFrameSize),
-		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true))
+		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true), zstd.IgnoreChecksum(t.checksums))
 	if err != nil {
 		return nil, fmt.Errorf("make zstd decoder: %w", err)
 	}
@@ -137,6 +138,28 @@ func (r *reader) Read(p []byte) (int, error) {
 	r.rest = r.rest[n:]
 	r.left -= int64(n)
 	return n, nil
+}
+
+// WriteTo gives w all that is left, a frame at a time, without copying it.
+func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		if len(r.rest) == 0 && r.err == nil {
+			r.err = r.next()
+		}
+		if r.err == io.EOF {
+			return n, nil
+		}
+		if r.err != nil {
+			return n, r.err
+		}
+		m, err := w.Write(r.rest)
+		n += int64(m)
+		r.rest = r.rest[m:]
+		r.left -= int64(m)
+		if err != nil {
+			return n, err
+		}
+	}
 }
 
 // next goes on to the next frame. What is left of it to give may be nothing.

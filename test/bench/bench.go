@@ -23,6 +23,8 @@ type bench struct {
 	// core is the file that is uploaded, once needCore has made it, and size its length.
 	core string
 	size int64
+	// largeSize is the length of the core that is downloaded in all the ways of large.
+	largeSize int64
 	// crasher is the program that crashes, once needCrasher has built it.
 	crasher string
 	bin     string
@@ -38,11 +40,13 @@ type round struct {
 	holds     map[string]hold
 	tinies    *tiny
 	listed    map[int]lists
+	larges    *large
+	largeErr  error
 }
 
 // setUp starts the S3 server. What it gives has to be cleaned up, also after an error.
-func setUp(ctx context.Context, parent string, size int64) (b *bench, err error) {
-	b = &bench{size: size}
+func setUp(ctx context.Context, parent string, size, largeSize int64) (b *bench, err error) {
+	b = &bench{size: size, largeSize: largeSize}
 	env := map[string]string{"COREDUMP_BIN": "", "COREDUMP_CONTROLPLANE": "", "COREDUMP_S3SERVER": ""}
 	for name := range env {
 		if env[name] = os.Getenv(name); env[name] == "" {
@@ -63,7 +67,7 @@ func (b *bench) needCore() error {
 	if b.core != "" {
 		return nil
 	}
-	if err := checkRoom(b.dir, b.size); err != nil {
+	if err := checkRoom(b.dir, 5*b.size); err != nil {
 		return err
 	}
 	core := filepath.Join(b.dir, "core")
@@ -75,16 +79,16 @@ func (b *bench) needCore() error {
 	return nil
 }
 
-// checkRoom says so beforehand where the disk is too small for the core, the copy of it that nodehandler may delete, and what
-// the store keeps of the parts and of the object.
-func checkRoom(dir string, size int64) error {
+// checkRoom says so beforehand where the disk is too small: for a core, the copy of it that nodehandler may delete, what
+// the store keeps of the parts and of the object, and downloads.
+func checkRoom(dir string, need int64) error {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("statfs %s: %w", dir, err)
 	}
-	free, need := int64(fs.Bavail)*fs.Bsize, 5*size
+	free := int64(fs.Bavail) * fs.Bsize
 	if free < need {
-		return fmt.Errorf("%s has %d MiB free, %d MiB are needed: set TMPDIR to a directory with more room, or --size to less", dir, free>>20, need>>20)
+		return fmt.Errorf("%s has %d MiB free, %d MiB are needed: set TMPDIR to a directory with more room, or --size and --large-size to less", dir, free>>20, need>>20)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ var benchmarks = []benchmark{
 }
 
 func init() {
-	benchmarks = slices.Concat(benchmarks, listBenchmarks(1_000, "1k", 0, false), listBenchmarks(10_000, "10k", 2, false), listBenchmarks(100_000, "100k", 0, true))
+	benchmarks = slices.Concat(benchmarks, largeBenchmarks, listBenchmarks(1_000, "1k", 0, false), listBenchmarks(10_000, "10k", 2, false), listBenchmarks(100_000, "100k", 0, true))
 }
 
 // rate is the throughput of an upload, in the core's bytes, however few of them are sent.

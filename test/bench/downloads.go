@@ -12,7 +12,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,37 +45,23 @@ func (r *round) download(ctx context.Context) (d download, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, downloadPatience, fmt.Errorf("not downloaded within %s", downloadPatience))
 	defer cancel()
 	defer func() { err = errors.Join(err, r.emptyStore()) }()
-	if _, _, err := r.runNodeHandler(ctx, "--compression="+oursZstd); err != nil {
+	if _, _, err := r.runNodeHandler(ctx, r.core, "--compression="+oursZstd); err != nil {
 		return d, fmt.Errorf("upload: %w", err)
 	}
-	control := filepath.Join(r.dir, "controlplane")
-	if err := os.Mkdir(control, 0o700); err != nil {
-		return d, err
-	}
-	defer os.RemoveAll(control)
-	c, err := cluster.Start(ctx, cluster.Options{Dir: control, Assets: r.assets})
-	defer c.Stop()
+	c, err := r.startControl(ctx, 0)
+	defer c.stop()
 	if err != nil {
 		return d, err
 	}
-	repo, err := os.Getwd()
+	server, err := c.system.StartAPIServer(ctx)
 	if err != nil {
 		return d, err
 	}
-	system, err := cluster.Install(ctx, c, r.store, r.bin, repo)
+	client, err := newClient(c.Cluster)
 	if err != nil {
 		return d, err
 	}
-	defer system.Stop()
-	server, err := system.StartAPIServer(ctx)
-	if err != nil {
-		return d, err
-	}
-	client, err := newClient(c, system)
-	if err != nil {
-		return d, err
-	}
-	url := fmt.Sprintf("%s/apis/coredump.example.io/v1alpha1/namespaces/%s/coredumpendpoints/%s/dump", system.APIServerURL(), namespace, pod)
+	url := fmt.Sprintf("%s/apis/coredump.example.io/v1alpha1/namespaces/%s/coredumpendpoints/%s/dump", c.system.APIServerURL(), namespace, pod)
 	start := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
 	for range downloaders {
@@ -94,7 +79,7 @@ func (r *round) download(ctx context.Context) (d download, err error) {
 }
 
 // newClient is somebody with cluster-wide rights, who sees the dumps of namespaces that do not exist.
-func newClient(c *cluster.Cluster, s *cluster.System) (*http.Client, error) {
+func newClient(c *cluster.Cluster) (*http.Client, error) {
 	pair, err := c.ClientCertificate("bench", "system:masters")
 	if err != nil {
 		return nil, err
@@ -103,7 +88,7 @@ func newClient(c *cluster.Cluster, s *cluster.System) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca, err := os.ReadFile(s.CA())
+	ca, err := os.ReadFile(c.CA())
 	if err != nil {
 		return nil, err
 	}

@@ -66,34 +66,20 @@ func (r *round) lists(ctx context.Context, n int) (l lists, err error) {
 	if err != nil {
 		return l, err
 	}
-	control := filepath.Join(r.dir, "controlplane")
-	if err := os.Mkdir(control, 0o700); err != nil {
-		return l, err
-	}
-	defer os.RemoveAll(control)
-	c, err := cluster.Start(ctx, cluster.Options{Dir: control, Assets: r.assets})
-	defer c.Stop()
+	c, err := r.startControl(ctx, 0)
+	defer c.stop()
 	if err != nil {
 		return l, err
 	}
-	repo, err := os.Getwd()
-	if err != nil {
-		return l, err
-	}
-	system, err := cluster.Install(ctx, c, r.store, r.bin, repo)
-	if err != nil {
-		return l, err
-	}
-	defer system.Stop()
 	progress("creating %d objects of %d bytes in etcd", n, size)
-	if err := createObjects(ctx, c, n, size); err != nil {
+	if err := createObjects(ctx, c.Cluster, n, size); err != nil {
 		return l, err
 	}
-	server, err := system.StartAPIServer(ctx)
+	server, err := c.system.StartAPIServer(ctx)
 	if err != nil {
 		return l, err
 	}
-	if err := l.measure(ctx, r, c, n); err != nil {
+	if err := l.measure(ctx, r, c.Cluster, n); err != nil {
 		return l, fmt.Errorf("%w\n%s", err, server.Tail())
 	}
 	if l.peakMiB, err = peakMiB(server.PID()); err != nil {

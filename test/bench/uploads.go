@@ -65,7 +65,7 @@ func (r *round) upload(ctx context.Context, subject string) (u upload, err error
 		// the server keeps a list of them. The parts of the others have 8 MiB.
 		took, err = r.runPeer(ctx, "/usr/bin/rclone", "copyto", "--expect-continue-timeout=0", "--s3-chunk-size=8Mi", r.core, remote)
 	default:
-		took, u.peakMiB, err = r.runNodeHandler(ctx, "--compression="+subject)
+		took, u.peakMiB, err = r.runNodeHandler(ctx, r.core, "--compression="+subject)
 	}
 	if err != nil {
 		return u, err
@@ -93,7 +93,7 @@ func (b *bench) runPeer(ctx context.Context, program string, args ...string) (ti
 }
 
 // runNodeHandler measures from the moment the core is in the watched directory to that when its record is in the bucket.
-func (b *bench) runNodeHandler(ctx context.Context, args ...string) (took time.Duration, peak float64, err error) {
+func (b *bench) runNodeHandler(ctx context.Context, core string, args ...string) (took time.Duration, peak float64, err error) {
 	watched, err := os.MkdirTemp(b.dir, "watched-")
 	if err != nil {
 		return 0, 0, err
@@ -105,7 +105,7 @@ func (b *bench) runNodeHandler(ctx context.Context, args ...string) (took time.D
 	}
 	// nodehandler deletes what it has uploaded, and takes no hard links: it needs a copy of its own.
 	copied := filepath.Join(b.dir, "copy")
-	if err := copyFile(copied, b.core); err != nil {
+	if err := copyFile(copied, core); err != nil {
 		return 0, 0, err
 	}
 	ports, err := cluster.FreePorts(1)

@@ -44,6 +44,8 @@ type Cluster struct {
 	ca, frontProxy *CA
 	tokens         Pair // of service accounts
 	processes      []*Process
+	apiServer      *Process
+	apiServerArgs  []string // but --request-timeout
 }
 
 // Start brings up a control plane and waits until it answers. The caller stops it, also after an error.
@@ -100,77 +102,6 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	}
 	c.Server = client // for startAPIServer, which replaces it
 	return nil
-}
-
-func (c *Cluster) startAPIServer(ctx context.Context) error {
-	etcd := c.Server
-	serving, err := c.ca.Server("kube-apiserver", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-	if err != nil {
-		return err
-	}
-	proxy, err := c.frontProxy.Client("front-proxy-client")
-	if err != nil {
-		return err
-	}
-	if c.tokens, err = c.ca.Client("service-account-tokens"); err != nil {
-		return err
-	}
-	ports, err := FreePorts(1)
-	if err != nil {
-		return err
-	}
-	address, port := "127.0.0.1", ports[0]
-	if c.Node {
-		address, port = serviceAddress, "443"
-	}
-	c.Server = "https://" + address + ":" + port
-	args := []string{
-		"--etcd-servers=" + etcd, "--bind-address=" + address, "--advertise-address=" + address, "--secure-port=" + port,
-		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=" + serviceRange, "--authorization-mode=Node,RBAC",
-		"--client-ca-file=" + c.ca.File, "--tls-cert-file=" + serving.Cert, "--tls-private-key-file=" + serving.Key,
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + c.tokens.Cert,
-		"--service-account-signing-key-file=" + c.tokens.Key,
-		"--requestheader-client-ca-file=" + c.frontProxy.File, "--requestheader-allowed-names=front-proxy-client",
-		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",
-		"--requestheader-username-headers=X-Remote-User",
-		"--proxy-client-cert-file=" + proxy.Cert, "--proxy-client-key-file=" + proxy.Key,
-	}
-	if c.Node {
-		kubelet, err := c.ca.Client("kube-apiserver-kubelet-client", "system:masters")
-		if err != nil {
-			return err
-		}
-		args = append(args, "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction",
-			// There is no kube-proxy: the aggregator asks the pods behind a Service itself.
-			"--enable-aggregator-routing=true",
-			"--kubelet-client-certificate="+kubelet.Cert, "--kubelet-client-key="+kubelet.Key, "--kubelet-certificate-authority="+c.ca.File,
-			"--kubelet-preferred-address-types=InternalIP")
-	} else {
-		args = append(args,
-			// There is no kube-proxy: a Service of type ExternalName leads the aggregator to localhost, which it does
-			// only without this.
-			"--enable-aggregator-routing=false",
-			// The plugin needs the default service account, which needs controllers, and no pod runs here.
-			"--disable-admission-plugins=ServiceAccount")
-	}
-	if c.RequestTimeout > 0 {
-		args = append(args, "--request-timeout="+c.RequestTimeout.String())
-	}
-	p, err := c.start("kube-apiserver", args...)
-	if err != nil {
-		return err
-	}
-	if c.Admin, err = c.Kubeconfig("admin", "system:masters"); err != nil {
-		return err
-	}
-	client, err := c.Client(c.Admin)
-	if err != nil {
-		return err
-	}
-	return p.WaitFor(ctx, func(ctx context.Context) error {
-		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-		return err
-	})
 }
 
 // startControllers runs the controllers that matter without a node: those that delete namespaces and those that aggregate
@@ -276,6 +207,14 @@ func FreePorts(n int) ([]string, error) {
 func (c *Cluster) ClientCertificate(user string, groups ...string) (Pair, error) {
 	return c.ca.Client(user, groups...)
 }
+
+// ServingCertificate signs a certificate for a server on the loopback interface that has the names too.
+func (c *Cluster) ServingCertificate(name string, dnsNames ...string) (Pair, error) {
+	return c.ca.Server(name, dnsNames...)
+}
+
+// CA is the file of the certificate authority of kube-apiserver, and of apiserver where System runs it.
+func (c *Cluster) CA() string { return c.ca.File }
 
 // FrontProxyCertificate signs a client certificate of another name with the front proxy's CA.
 func (c *Cluster) FrontProxyCertificate(name string) (Pair, error) { return c.frontProxy.Client(name) }

@@ -150,9 +150,6 @@ func (s *System) available(ctx context.Context) error {
 // APIServerURL is where apiserver listens, past the aggregator.
 func (s *System) APIServerURL() string { return "https://127.0.0.1:" + s.port }
 
-// CA is the file of the certificate authority of kube-apiserver and of apiserver.
-func (s *System) CA() string { return s.Cluster.ca.File }
-
 // NodeHandler is a running nodehandler.
 type NodeHandler struct {
 	*Process

@@ -18,7 +18,7 @@ import (
 // client speaks to a server that the cluster's CA signed for, with the given client certificate or none.
 func (f *fixture) client(t *testing.T, cert, key string) *http.Client {
 	t.Helper()
-	ca, err := os.ReadFile(f.system.CA())
+	ca, err := os.ReadFile(f.cluster.CA())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (f *fixture) curl(t *testing.T, user, namespace string) curl {
 
 // command is curl of a path of kube-apiserver, which prints the status and a newline, and fails for a status that is an error or bytes that are missing.
 func (c curl) command(ctx context.Context, path string, args ...string) *exec.Cmd {
-	args = append([]string{"-sS", "--fail-with-body", "--cacert", c.f.system.CA(), "--cert", c.pair.Cert, "--key", c.pair.Key, "-w", "%{http_code}\n"}, args...)
+	args = append([]string{"-sS", "--fail-with-body", "--cacert", c.f.cluster.CA(), "--cert", c.pair.Cert, "--key", c.pair.Key, "-w", "%{http_code}\n"}, args...)
 	return exec.CommandContext(ctx, "curl", append(args, c.f.cluster.Server+path)...)
 }
 

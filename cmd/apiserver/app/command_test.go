@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"k8s.io/client-go/rest"
 )
 
 func run(t *testing.T, args ...string) (string, error) {
@@ -66,5 +68,16 @@ func TestStoreThatCannotBeIsNamed(t *testing.T) {
 	o.store = "ftp://x"
 	if _, err := o.config(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "--store: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Every request for dumps asks kube-apiserver for its namespace. They must not queue for that: at client-go's default, 5 a second, ranges would.
+func TestRequestsDoNotQueueForTheirNamespace(t *testing.T) {
+	client, err := newClient(&rest.Config{Host: "https://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if qps := client.CoreV1().RESTClient().GetRateLimiter().QPS(); qps < 200 {
+		t.Errorf("%v requests a second", qps)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	_ "k8s.io/component-base/metrics/prometheus/restclient" // metrics of our requests to kube-apiserver
 	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
@@ -45,7 +46,7 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 	if err := o.coreAPI.ApplyTo(generic); err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	client, err := kubernetes.NewForConfig(generic.ClientConfig)
+	client, err := newClient(generic.ClientConfig)
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
@@ -82,4 +83,12 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		WatchInterval:          o.watchInterval,
 		RecordCacheSize:        cache,
 	}, nil
+}
+
+// newClient asks kube-apiserver as often as the generic API server does for its reviews. By default it would be five times a second, and every request for dumps asks for its
+// namespace: ranges of all users would queue here.
+func newClient(config *rest.Config) (*kubernetes.Clientset, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 200, 400
+	return kubernetes.NewForConfig(config)
 }

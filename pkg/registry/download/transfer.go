@@ -33,7 +33,7 @@ const (
 	selectTimeout = 60 * time.Second
 	// probe is how much of an archive is read before the answer begins. It reaches into the first core, behind its tar header.
 	probe = 1024
-	// buffer is between the archive and the client or the compressor.
+	// buffer is between the archive and the compressor.
 	buffer = 64 << 10
 )
 
@@ -96,10 +96,11 @@ func (t *transfer) send(w http.ResponseWriter, req *http.Request, f Format, c co
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	t.client = &client{w: w, rc: http.NewResponseController(w), stall: t.server.StallTimeout}
-	if err := t.client.lift(nil); err != nil { // a connection without deadlines would not be safe from clients that stand still
+	var err error
+	if t.client, err = newClient(w, t.server.StallTimeout); err != nil {
 		return t.status(ctx, err)
 	}
+	defer t.client.release()
 	if req.Method == http.MethodHead {
 		t.headers(w, f)
 		t.committed = true
@@ -120,7 +121,7 @@ func (t *transfer) send(w http.ResponseWriter, req *http.Request, f Format, c co
 	t.committed = true
 	w.WriteHeader(t.answer.Code)
 	if c.codec == storage.CodecNone {
-		return t.pass(in)
+		return t.pass(in, source)
 	}
 	return t.compress(c.codec, in)
 }
@@ -208,8 +209,11 @@ func (t *transfer) headers(w http.ResponseWriter, f Format) {
 }
 
 // pass sends what is there. An error is noticed by the length that was promised.
-func (t *transfer) pass(in io.Reader) error {
-	if _, err := io.Copy(t.client, in); err != nil {
+func (t *transfer) pass(in io.Reader, source *source) error {
+	a := readAhead(in, source.length)
+	defer a.close()
+	defer source.cancel(nil) // or what it reads would be waited for
+	if err := a.writeTo(t.client); err != nil {
 		t.client.cut()
 		return cmp.Or(t.client.failure(), err)
 	}
