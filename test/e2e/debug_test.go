@@ -6,15 +6,12 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"example.io/coredump/test/cluster"
+	"example.io/coredump/test/transcript"
 )
 
 // debuggerImage has this machine's gdb.
@@ -35,7 +33,7 @@ const holds = "--hold-command=/crash,-s,100000"
 func TestDebuggersOpenDumpsInPods(t *testing.T) {
 	f := &shared
 	f.enter(t, pipe)
-	f.loadDebugger(t)
+	f.loadDebugger(t, debuggerImage)
 	ns := f.namespace(t, "debugged")
 	f.admin(t, "label", "namespace", ns, "pod-security.kubernetes.io/enforce=restricted")
 	user := f.user(t, ns)
@@ -72,9 +70,13 @@ func TestDebuggersOpenDumpsInPods(t *testing.T) {
 		args   []string
 	}{{syscall.SIGINT, inImage}, {syscall.SIGTERM, inProcess}, {syscall.SIGHUP, inProcess}} {
 		t.Run("ended by "+e.signal.String(), func(t *testing.T) {
-			f.debugInterrupted(t, e.signal, ns, user, append(e.args, "--", "-batch", "-ex", "echo asleep\\n", "-ex", "shell sleep 600"))
+			f.debugInterrupted(t, e.signal, ns, user, "asleep", append(e.args, "--", "-batch", "-ex", "echo asleep\\n", "-ex", "shell sleep 600"))
 		})
 	}
+	t.Run("ended while the pod waits for an image", func(t *testing.T) {
+		f.debugInterrupted(t, syscall.SIGINT, ns, user, "pod coredump-debug-", []string{"debug", dump.Name, "-n", ns, "--debugger-image=registry.example.io/nowhere:1"})
+	})
+	t.Run("on a terminal", func(t *testing.T) { f.debugOnATerminal(t, ns, user, inProcess) })
 	t.Run("an image without the command that holds it", func(t *testing.T) {
 		_, said, code := f.plug(t, user, inProcess[:6]...)
 		if code != 1 || !strings.Contains(said, `exec: "sleep": executable file not found`) || !strings.Contains(said, "--hold-command") {
@@ -84,8 +86,8 @@ func TestDebuggersOpenDumpsInPods(t *testing.T) {
 	})
 }
 
-// debugInterrupted ends the plugin, and nobody else, while the debugger runs.
-func (f *fixture) debugInterrupted(t *testing.T, s syscall.Signal, ns, user string, args []string) {
+// debugInterrupted ends the plugin, and nobody else, once it has printed something.
+func (f *fixture) debugInterrupted(t *testing.T, s syscall.Signal, ns, user, printed string, args []string) {
 	cmd := f.plugin(t.Context(), user, args...)
 	var out output
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -95,8 +97,8 @@ func (f *fixture) debugInterrupted(t *testing.T, s syscall.Signal, ns, user stri
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	await(t, func(context.Context) error {
-		if !strings.Contains(out.String(), "asleep") {
-			return errors.New("the debugger does not sleep: " + out.String())
+		if !strings.Contains(out.String(), printed) {
+			return fmt.Errorf("no %q: %s", printed, out.String())
 		}
 		return nil
 	})
@@ -115,28 +117,46 @@ func (f *fixture) debugInterrupted(t *testing.T, s syscall.Signal, ns, user stri
 	f.debugPodsAreGone(t, ns)
 }
 
-// output is what a program prints, while it does.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+// debugOnATerminal is how people have it: they type, Ctrl-C is the debugger's, and sometimes they close the window.
+func (f *fixture) debugOnATerminal(t *testing.T, ns, user string, args []string) {
+	s := newShell(t, t.TempDir(), f.path())
+	s.run(t, "export KUBECONFIG="+user)
+	command := "kubectl coredump " + strings.Join(args, " ")
+	s.start(t, command)
+	s.sees(t, "(gdb)", 1)
+	s.types(t, "\x03")
+	s.sees(t, "(gdb)", 2)
+	s.types(t, "bt\n")
+	s.sees(t, "(gdb)", 3)
+	s.types(t, "quit\n")
+	if out := transcript.Screen(s.end(t)); !strings.Contains(out, "crash_here (where=0x0)") || strings.Contains(out, "error:") {
+		t.Errorf("no stack, or an error:\n%s", out)
+	}
+	if code := s.run(t, "echo $?"); strings.TrimSpace(code) != "0" {
+		t.Errorf("exit code %s", code)
+	}
+	f.debugPodsAreGone(t, ns)
+
+	before := strings.Count(s.screen.String(), "(gdb)")
+	s.start(t, command)
+	s.sees(t, "(gdb)", before+1)
+	s.terminal.Close()
+	await(t, func(ctx context.Context) error {
+		pods, err := f.client(t).CoreV1().Pods(ns).List(ctx, debugPods)
+		if err == nil && len(pods.Items) > 0 {
+			err = fmt.Errorf("%s is left after the terminal was closed", pods.Items[0].Name)
+		}
+		return err
+	})
+	f.debugPodsAreGone(t, ns)
 }
 
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
+var debugPods = metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=coredump-debug"}
 
 // debugPodsAreGone: the API has none, and the node has no core of one.
 func (f *fixture) debugPodsAreGone(t *testing.T, ns string) {
 	t.Helper()
-	pods, err := f.client(t).CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=coredump-debug"})
+	pods, err := f.client(t).CoreV1().Pods(ns).List(t.Context(), debugPods)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,12 +197,12 @@ func (f *fixture) plug(t *testing.T, config string, args ...string) (stdout, std
 	return out.String(), said.String(), cmd.ProcessState.ExitCode()
 }
 
-// loadDebugger gives the node debuggerImage.
-func (f *fixture) loadDebugger(t *testing.T) {
+// loadDebugger gives the node an image that has this machine's gdb.
+func (f *fixture) loadDebugger(t *testing.T, name string) {
 	t.Helper()
 	files, err := cluster.Debugger(t.Context())
 	if err == nil {
-		err = f.node.LoadImage(t.Context(), cluster.Image{Name: debuggerImage, Files: files, Entrypoint: []string{"sh"}})
+		err = f.node.LoadImage(t.Context(), cluster.Image{Name: name, Files: files, Entrypoint: []string{"sh"}})
 	}
 	if err != nil {
 		t.Fatal(err)
