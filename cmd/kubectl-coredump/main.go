@@ -8,7 +8,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"syscall"
 
 	"example.io/coredump/cmd/kubectl-coredump/app"
 )
@@ -18,7 +17,10 @@ func main() {
 }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
+	// The others are kept: who closes a terminal may send two.
+	ctx, stop = signal.NotifyContext(ctx, app.Ends()...)
+	defer stop()
 	return app.New().Run(ctx, os.Args[1:])
 }

@@ -21,7 +21,7 @@ import (
 	"slices"
 )
 
-// Image is a container image of static programs and nothing else, as those on distroless/static are.
+// Image is a container image of programs and nothing else: static ones, as those on distroless/static, or with what they are linked with (Programs).
 type Image struct {
 	// Name with the tag, as pods ask for it.
 	Name string
@@ -99,7 +99,7 @@ func (i Image) write(w io.Writer) error {
 	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": entry, "User": i.User, "WorkingDir": "/", "Env": []string{"PATH=/"}},
+		"config": map[string]any{"Entrypoint": entry, "User": i.User, "WorkingDir": "/", "Env": []string{"PATH=" + searchPath}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest(layer)}},
 	})
 	if err != nil {

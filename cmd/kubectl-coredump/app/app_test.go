@@ -210,7 +210,7 @@ func TestMissingRightsNameTheRole(t *testing.T) {
 		{"get coredumps", []string{"info", d.Name}, []string{"may not get coredumps", "coredump-viewer"}},
 		{"get coredumps/dump", []string{"download", d.Name}, []string{"may not get coredumps/dump in namespace shop", "coredump-downloader"}},
 		{"get coredumps/dump", []string{"debug", d.Name, "--executable=/bin/sh"}, []string{"coredump-downloader"}},
-		{"create pods/exec", []string{"debug", d.Name, "--debugger-image=gdb"}, []string{"may not create pods/exec in namespace shop."}},
+		{"create pods/exec", []string{"debug", d.Name, "--debugger-image=gdb"}, []string{"may not create pods/exec in namespace shop.", "ClusterRole edit"}},
 	} {
 		w.denied = map[string]bool{test.denied: true}
 		w.ends(3, test.want, test.args...)

@@ -79,7 +79,8 @@ that executable and libraries are those of the crash, with a debugger image (--d
 volume of the debugger's container where the cluster can do that (--share=image), so that nothing of it runs; else it is a second
 container that sleeps, in the same process namespace (--share=process). The core is streamed in through your own
 connection, with your own rights. The pod is removed in the end, and ends by itself after 8 hours. You need the rights to
-create, get and delete pods and to exec into them. The debugger image must have the debugger, sh, cat and sha256sum.
+create, get and delete pods and to exec into them. The debugger image must have the debugger, sh, cat, sleep, sha256sum,
+and for --share=process tr and grep.
 
 What is behind -- is passed to the debugger.
 

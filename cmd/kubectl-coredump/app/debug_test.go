@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,6 +180,39 @@ func TestRootIsFound(t *testing.T) {
 	out, err = exec.Command("sh", "-c", script, "sh", "echo", "@ROOT@/app").Output()
 	if want := fmt.Sprintf("/proc/%d/root/app\n", holder.Process.Pid); err != nil || string(out) != want {
 		t.Errorf("%v: %q, want %q", err, out, want)
+	}
+}
+
+// A process that runs a file that its user may not read shows its root to nobody but root.
+func TestRootThatTheKernelDoesNotShow(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("making processes of another user needs root")
+	}
+	dir, err := os.MkdirTemp("/tmp", "coredump-test-root-") // where others may go
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	sleep := filepath.Join(dir, "sleep")
+	if out, err := exec.Command("sh", "-c", "chmod 755 "+dir+" && cp $(command -v sleep) "+sleep+" && chmod 711 "+sleep).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	asNobody := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		return cmd
+	}
+	holder := asNobody(sleep, "1000")
+	holder.Env = []string{targetMark + "=1"}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Process.Kill(); _ = holder.Wait() }()
+	script := strings.Replace(findRoot, "root=/target", "root=/nowhere", 1)
+	out, err := asNobody("sh", "-c", script, "sh", "echo", "@ROOT@").CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(out), "error: ") || !strings.Contains(string(out), "--share=image") || strings.Count(string(out), "\n") != 1 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

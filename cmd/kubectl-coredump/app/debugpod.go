@@ -20,10 +20,11 @@ import (
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 )
 
-// The rights that a debug pod needs beside that to the core.
+// The rights that a debug pod needs beside that to the core. The role is one that Kubernetes brings along: who may make pods and exec into them is
+// nothing that an API of core dumps should give away.
 var podRights = []right{
-	{verb: "create", resource: "pods"}, {verb: "get", resource: "pods"}, {verb: "delete", resource: "pods"},
-	{verb: "create", resource: "pods", subresource: "exec"},
+	{verb: "create", resource: "pods", role: "edit"}, {verb: "get", resource: "pods", role: "edit"}, {verb: "delete", resource: "pods", role: "edit"},
+	{verb: "create", resource: "pods", subresource: "exec", role: "edit"},
 }
 
 // share decides how the debugger sees the crashed image.
@@ -52,12 +53,19 @@ func (d *downloader) pullSecrets(ctx context.Context, dump *v1alpha1.CoreDump) (
 	return names
 }
 
-// findRoot is a script that sets root to where the crashed image is, and runs the rest of its arguments with @ROOT@ replaced in them.
+// findRoot is a script that sets root to where the crashed image is, and runs the rest of its arguments with @ROOT@ replaced in them. The kernel shows environment
+// and root of a process to others of the same user with no less capabilities (ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ), unless that process runs
+// a file that its user may not read, or a security module says no. Yama does not: it is about attaching.
 const findRoot = `root=/target
 if [ ! -e "$root" ]; then
+  root=
   for e in /proc/[0-9]*/environ; do
-    if tr '\0' '\n' <"$e" 2>/dev/null | grep -q '^COREDUMP_DEBUG_TARGET=1$'; then root=${e%/environ}/root; fi
-  done
+    if tr '\0' '\n' <"$e" | grep -q '^COREDUMP_DEBUG_TARGET=1$'; then root=${e%/environ}/root; fi
+  done 2>/dev/null
+  if [ -z "$root" ]; then
+    echo "error: the kernel does not let the debugger look at the root of the container target. --share=image needs no such right" >&2
+    exit 1
+  fi
 fi
 n=$#
 while [ "$n" -gt 0 ]; do
@@ -100,7 +108,7 @@ func (d *downloader) debugInPod(ctx context.Context, dump *v1alpha1.CoreDump, o 
 			err = errors.Join(err, fmt.Errorf("the debug pod is left: kubectl delete pod %s -n %s: %w", pod.Name, d.namespace, e))
 		}
 	}()
-	if err := d.running(ctx, pod.Name, o.wait); err != nil {
+	if err := d.running(ctx, pod.Name, o.wait, helps(share, o)); err != nil {
 		return err
 	}
 	if err := d.send(ctx, dump, pod.Name); err != nil {
@@ -112,11 +120,27 @@ func (d *downloader) debugInPod(ctx context.Context, dump *v1alpha1.CoreDump, o 
 		exec = append(exec, "-t")
 	}
 	exec = append(exec, "--", "sh", "-c", findRoot, "sh")
-	return ended(d.app.Exec(ctx, Program{Args: append(exec, args...), In: d.app.In, Out: d.app.Out, Err: d.app.ErrOut, Interactive: true}))
+	// On a terminal Ctrl-C is a byte, which is the debugger's. So a signal is from somebody who wants the end.
+	err = d.app.Exec(ctx, Program{Args: append(exec, args...), In: d.app.In, Out: d.app.Out, Err: d.app.ErrOut})
+	if ctx.Err() != nil {
+		return ctx.Err() // and not that kubectl was ended
+	}
+	return ended(err)
 }
 
-// running waits until the containers of the pod run.
-func (d *downloader) running(ctx context.Context, name string, wait time.Duration) error {
+// helps is what may help where the pod does not run.
+func helps(share string, o debugOptions) string {
+	if share == "image" {
+		return "The debugger image needs sh and sleep. Where the container runtime cannot mount images (containerd before 2.1), use --share=process."
+	}
+	return fmt.Sprintf("The debugger image needs sh and sleep, and the crashed image %q: say with --hold-command what in it runs for long, or use --share=image.", strings.Join(o.hold, " "))
+}
+
+// messageSize bounds what a container runtime says. It begins with which part of it called which other part; the reason is at the end.
+const messageSize = 1000
+
+// running waits until the containers of the pod run. Where they do not, its error says what helps.
+func (d *downloader) running(ctx context.Context, name string, wait time.Duration, helps string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("the debug pod does not run after %s", wait))
 	defer cancel()
 	why := ""
@@ -124,14 +148,17 @@ func (d *downloader) running(ctx context.Context, name string, wait time.Duratio
 		pod, err := d.core.CoreV1().Pods(d.namespace).Get(ctx, name, metav1.GetOptions{})
 		if err == nil {
 			var ready bool
-			if ready, why, err = state(pod); ready || err != nil {
-				return err
+			if ready, why, err = state(pod); err != nil {
+				return fmt.Errorf("%w\n%s", err, helps)
+			}
+			if ready {
+				return nil
 			}
 		}
 		select {
 		case <-time.After(min(time.Second, d.app.Poll)):
 		case <-ctx.Done():
-			return fmt.Errorf("%w%s", context.Cause(ctx), unless("", ": ", text(why), ""))
+			return fmt.Errorf("%w%s\n%s", context.Cause(ctx), unless("", ": ", line(why, messageSize), ""), helps)
 		}
 	}
 }
@@ -142,7 +169,7 @@ func state(pod *corev1.Pod) (ready bool, why string, err error) {
 	for _, c := range pod.Status.ContainerStatuses {
 		switch {
 		case c.State.Terminated != nil:
-			return false, "", fmt.Errorf("container %s of the debug pod ended with %d: %s", c.Name, c.State.Terminated.ExitCode, text(c.State.Terminated.Reason+" "+c.State.Terminated.Message))
+			return false, "", fmt.Errorf("container %s of the debug pod ended with %d: %s", c.Name, c.State.Terminated.ExitCode, line(c.State.Terminated.Reason+" "+c.State.Terminated.Message, messageSize))
 		case c.State.Waiting != nil:
 			ready, why = false, c.Name+": "+c.State.Waiting.Reason+" "+c.State.Waiting.Message
 		case c.State.Running == nil:
