@@ -94,7 +94,11 @@ type sparse struct {
 	f      *os.File
 	offset int64
 	limit  int64
+	wrote  int64 // bytes since the last writeOut
 }
+
+// writeOutEvery is how many bytes the kernel may keep before it begins to write them to the disk.
+const writeOutEvery = 16 << 20
 
 func (s *sparse) Write(p []byte) (int, error) {
 	if int64(len(p)) > s.limit-s.offset {
@@ -110,6 +114,10 @@ func (s *sparse) Write(p []byte) (int, error) {
 		i += j
 	}
 	s.offset += int64(len(p))
+	if s.wrote += int64(len(p)); s.wrote >= writeOutEvery {
+		writeOut(s.f, s.offset-s.wrote, s.wrote)
+		s.wrote = 0
+	}
 	return len(p), nil
 }
 

@@ -35,13 +35,13 @@ type bench struct {
 // round has the measurements of one round: what two benchmarks need is measured once.
 type round struct {
 	*bench
-	uploads   map[string]upload
-	downloads *download
-	holds     map[string]hold
-	tinies    *tiny
-	listed    map[int]lists
-	larges    *large
-	largeErr  error
+	uploads     map[string]upload
+	downloads   *download
+	holds       map[string]hold
+	tinies      *tiny
+	listed      map[int]lists
+	larges      *large
+	largeFailed bool
 }
 
 // setUp starts the S3 server. What it gives has to be cleaned up, also after an error.

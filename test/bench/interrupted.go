@@ -8,14 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
-	"strconv"
 	"time"
+
+	"example.io/coredump/test/cluster"
 )
 
 const (
@@ -53,52 +51,47 @@ func (d *largeDownload) interrupt(ctx context.Context, i *interrupted) error {
 	if err := errors.Join(sameFile(ctx, dir, d.largeFile()), emptyDir(dir)); err != nil {
 		return err
 	}
-	before, err := d.sent(ctx)
+	before, err := cluster.Sent(d.Dir)
 	if err != nil {
 		return err
 	}
-	lost, err := d.disturb(ctx, dir, i.walled)
+	if err := d.disturb(ctx, dir, i.walled); err != nil {
+		return err
+	}
+	after, err := cluster.Sent(d.Dir)
 	if err != nil {
 		return err
 	}
-	after, err := d.sent(ctx)
-	if err != nil {
-		return err
-	}
-	i.fetched = (lost + after - before) / float64(d.stored)
+	i.fetched = float64(after-before) / float64(d.stored)
 	progress("killed %d times, servers restarted: sent %.3f of the object", kills, i.fetched)
 	return sameFile(ctx, dir, d.largeFile())
 }
 
-// disturb kills the plugin at random moments, restarts the servers while it runs, and lets it finish. What apiserver had sent by the time it
-// was restarted is given, because it does not count it any more.
-func (d *largeDownload) disturb(ctx context.Context, dir string, takes time.Duration) (lost float64, err error) {
+// disturb kills the plugin at random moments, restarts the servers while it runs, and lets it finish.
+func (d *largeDownload) disturb(ctx context.Context, dir string, takes time.Duration) (err error) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for n := range kills {
 		p := d.download(ctx, dir)
-		after := time.Duration(rnd.Int64N(int64(2*takes) / (kills + 5)))
+		after := time.Duration(rnd.Int64N(int64(takes) / kills))
 		select {
 		case <-p.done:
-			return 0, fmt.Errorf("complete, or failed, before kill %d of %d: %w", n+1, kills, p.wait())
+			return fmt.Errorf("complete, or failed, before kill %d of %d: %w", n+1, kills, p.wait())
 		case <-time.After(after):
 		}
 		switch n {
 		case kills / 3:
 			if err := d.RestartAPIServer(ctx, wall); err != nil {
-				return 0, err
+				return err
 			}
 		case 2 * kills / 3:
-			if lost, err = d.sent(ctx); err != nil {
-				return 0, err
-			}
 			d.system.Stop()
 			if d.server, err = startLargeServer(ctx, d.control); err != nil {
-				return 0, err
+				return err
 			}
 		}
 		p.kill()
 	}
-	return lost, d.download(ctx, dir).wait()
+	return d.download(ctx, dir).wait()
 }
 
 // plugin is kubectl coredump download while it runs.
@@ -142,32 +135,4 @@ func (p *plugin) wait() error {
 func (d *largeDownload) served(ctx context.Context) error {
 	_, err := d.length(ctx, d.path("dump", "format=tar.zst"))
 	return err
-}
-
-var bytesSent = regexp.MustCompile(`(?m)^coredump_apiserver_download_bytes_total (\S+)$`)
-
-// sent is how many bytes apiserver has sent since it started.
-func (d *largeDownload) sent(ctx context.Context) (float64, error) {
-	client, err := newClient(d.Cluster)
-	if err != nil {
-		return 0, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.system.APIServerURL()+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	m := bytesSent.FindSubmatch(text)
-	if m == nil {
-		return 0, fmt.Errorf("GET /metrics: %s, no %s", resp.Status, bytesSent)
-	}
-	return strconv.ParseFloat(string(m[1]), 64)
 }

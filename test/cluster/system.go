@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"text/template"
 )
 
@@ -145,6 +147,23 @@ func (s *System) available(ctx context.Context) error {
 		err = errors.New("no schema")
 	}
 	return err
+}
+
+var sentLine = regexp.MustCompile(`"Download" .* bytes=([0-9]+) `)
+
+// Sent is how many bytes of dumps apiserver says in its logs that it sent, before it was restarted too. Dir is that of the cluster.
+func Sent(dir string) (n int64, err error) {
+	logs, err := filepath.Glob(filepath.Join(dir, "apiserver-*.log"))
+	for _, log := range logs {
+		data, e := os.ReadFile(log)
+		err = errors.Join(err, e)
+		for _, m := range sentLine.FindAllSubmatch(data, -1) {
+			bytes, e := strconv.ParseInt(string(m[1]), 10, 64)
+			err = errors.Join(err, e)
+			n += bytes
+		}
+	}
+	return n, err
 }
 
 // APIServerURL is where apiserver listens, past the aggregator.
