@@ -409,6 +409,22 @@ func TestRefusals(t *testing.T) {
 	p.has("x.core", content)
 }
 
+// What is not compressed has no seek table, whatever it ends with: a core is what a process had in its memory. Nor is its end asked for twice.
+func TestACoreThatEndsLikeASeekTable(t *testing.T) {
+	for _, end := range [][]byte{compress(t, []byte("something"), 1000), nil} {
+		content := append(likeCore(seeded(17), 300_000), end...)
+		p := newPlace(t)
+		o := quick()
+		if _, err := p.fetch(newServer(t, content), record(content, content, false), o); err != nil {
+			t.Fatal(err)
+		}
+		p.has("x.core", content)
+		if n := o.Meter.Fetched(); n != int64(len(content)) {
+			t.Errorf("took %d bytes for %d", n, len(content))
+		}
+	}
+}
+
 // A record that lies, and a server that has other sizes than the record.
 func TestLies(t *testing.T) {
 	content := likeCore(seeded(11), 300_000)
