@@ -409,6 +409,40 @@ func TestRefusals(t *testing.T) {
 	p.has("x.core", content)
 }
 
+// Right after a restart all pieces that are under way are refused at once; a right that was taken away stays so.
+func TestRefusalsOfAllPieces(t *testing.T) {
+	content := make([]byte, 8<<20)
+	fill(content, 16)
+	object := compress(t, content, 256<<10)
+	for _, last := range []time.Duration{300 * time.Millisecond, time.Hour} {
+		s := newServer(t, object)
+		var first atomic.Int64
+		s.answer = func(_ int64, w http.ResponseWriter, _ *http.Request) bool {
+			if s.sent.Load() < int64(len(object)/2) {
+				return false
+			}
+			now := time.Now().UnixNano()
+			if first.CompareAndSwap(0, now); now-first.Load() > int64(last) {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+		s.cut = func(_, n int64) int64 { return min(n, 300<<10) }
+		p := newPlace(t)
+		o := quick()
+		o.Workers, o.Delay, o.GiveUp = 16, 20*time.Millisecond, 2*time.Second
+		_, err := p.fetch(s, record(content, object, true), o)
+		var e *StatusError
+		switch {
+		case last < time.Second && err != nil:
+			t.Errorf("refused for %s: %v", last, err)
+		case last > time.Second && (!errors.As(err, &e) || e.Code != http.StatusForbidden || errors.Is(err, ErrIncomplete)):
+			t.Errorf("refused for ever: %v", err)
+		}
+	}
+}
+
 // What is not compressed has no seek table, whatever it ends with: a core is what a process had in its memory. Nor is its end asked for twice.
 func TestACoreThatEndsLikeASeekTable(t *testing.T) {
 	for _, end := range [][]byte{compress(t, []byte("something"), 1000), nil} {

@@ -21,8 +21,8 @@ const (
 	pieceTime = 4 * time.Second
 	// noteEvery is how many bytes are written before they are noted. A kill costs at most that for each worker.
 	noteEvery = 64 << 10
-	// refusals is how often in a row a server that has given something may refuse.
-	refusals = 4
+	// refusalTime is for how long a server that has given something may refuse. Not how often: all pieces that are under way are refused at once.
+	refusalTime = 15 * time.Second
 )
 
 // pieces fetches ranges into a file.
@@ -39,6 +39,7 @@ type pieces struct {
 	progress time.Time // when something arrived last
 	fetched  bool      // anything, in this run
 	failures int       // since then
+	refused  time.Time // the first refusal since then; zero where there was none
 }
 
 // probe asks what there is, as long as there is hope.
@@ -139,7 +140,7 @@ func (p *pieces) fetch(ctx context.Context, s span) (n int64, err error) {
 func (p *pieces) arrived() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.progress, p.fetched, p.failures = time.Now(), true, 0
+	p.progress, p.fetched, p.failures, p.refused = time.Now(), true, 0, time.Time{}
 }
 
 func (p *pieces) write(b []byte, offset int64) error {
@@ -168,12 +169,17 @@ func (p *pieces) wait(ctx context.Context, err error) error {
 	if errors.Is(err, ErrWrong) || errors.Is(err, ErrChanged) || errors.Is(err, errNoRanges) || errors.Is(err, ErrNoRoom) {
 		return err
 	}
+	var status *StatusError
+	refused := errors.As(err, &status) && status.refusal()
 	p.mu.Lock()
 	p.failures++
-	failures, fetched, since := p.failures, p.fetched, time.Since(p.progress)
+	if refused && p.refused.IsZero() {
+		p.refused = time.Now()
+	}
+	failures, since := p.failures, time.Since(p.progress)
+	final := refused && (!p.fetched || time.Since(p.refused) > min(refusalTime, p.giveUp))
 	p.mu.Unlock()
-	var status *StatusError
-	if errors.As(err, &status) && status.refusal() && (!fetched || failures > refusals) {
+	if final {
 		return err
 	}
 	if since > p.giveUp {
