@@ -47,6 +47,7 @@ type bodyKey struct {
 // body is what the store said of a body that fits its record. It is immutable.
 type body struct {
 	etag  string
+	id    string          // see BodyInfo
 	asked bool            // for the table
 	table *seekable.Table // nil where there is none, or none to be used
 }
@@ -70,9 +71,19 @@ func (d *Dumps) body(ctx context.Context, k bodyKey) (body, error) {
 	case differ(obj.Checksum, k.checksum):
 		return body{}, corrupt(k.key, "it has the checksum %.80s, its record says %.80s", obj.Checksum, k.checksum)
 	}
-	b := body{etag: obj.ETag}
+	b := body{etag: obj.ETag, id: k.id(obj)}
 	d.bodies.add(k, b, bodyOverhead)
 	return b, nil
+}
+
+// id tells the bytes of the object from any others. The checksum of the record does only where the store has the same one of what is there now: a record
+// stays as it is when its body is replaced.
+func (k bodyKey) id(obj Object) string {
+	sum, _, _ := strings.Cut(k.checksum, "-")
+	if now, _, _ := strings.Cut(obj.Checksum, "-"); sum != "" && now == sum {
+		return fmt.Sprintf("%s %d", k.checksum, k.size)
+	}
+	return fmt.Sprintf("etag:%s %d", obj.ETag, k.size)
 }
 
 // differ tells whether checksums of the same algorithm are different. Some stores leave the number of parts out.
@@ -102,11 +113,7 @@ func (d *Dumps) CheckBody(ctx context.Context, rec *v1alpha1.CoreDump) (BodyInfo
 	if Codec(rec.Status.Codec) == CodecNone && rec.Status.Size != k.size {
 		return BodyInfo{}, corrupt(k.key, "it is not compressed and has %d bytes, its record says that the core has %d", k.size, rec.Status.Size)
 	}
-	id := k.checksum
-	if id == "" {
-		id = "etag:" + b.etag
-	}
-	return BodyInfo{ID: fmt.Sprintf("%s %d", id, k.size), Seekable: table != nil || Codec(rec.Status.Codec) == CodecNone}, nil
+	return BodyInfo{ID: b.id, Seekable: table != nil || Codec(rec.Status.Codec) == CodecNone}, nil
 }
 
 // table gives the seek table of the body, nil where there is none that can be used.
@@ -158,7 +165,8 @@ func (d *Dumps) opener(rec *v1alpha1.CoreDump) seekable.Opener {
 
 // OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the
 // stored size of the record is cut there. A connection that breaks off, or an answer that ends too early, is made again where it ended, a few
-// times, as long as the object is the same. An object of another size than the record's is ErrCorrupt; so is, in place of its last
+// times, as long as the object is the same. It is ErrChanged where the object is not any more the one whose ID CheckBody gave. An object of another size than the
+// record's is ErrCorrupt; so is, in place of its last
 // bytes, one that is read from its beginning to its end and has another checksum, where that is one of all bytes. The caller closes the reader, which
 // ends when ctx does.
 func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, length int64) (io.ReadCloser, error) {
@@ -173,10 +181,20 @@ func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, le
 	if length < 0 || length > rest {
 		length = rest
 	}
-	r, err := d.open(ctx, k, offset, length)
-	if errors.Is(err, ErrChanged) { // what was remembered is of another object
+	b, err := d.body(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.open(ctx, k, b, offset, length)
+	if errors.Is(err, ErrChanged) { // what was remembered is of an object that was written again
 		d.bodies.remove(k)
-		r, err = d.open(ctx, k, offset, length)
+		now, statErr := d.body(ctx, k)
+		switch {
+		case statErr != nil:
+			return nil, statErr
+		case now.id == b.id: // with the same bytes
+			r, err = d.open(ctx, k, now, offset, length)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -187,11 +205,7 @@ func (d *Dumps) OpenBody(ctx context.Context, rec *v1alpha1.CoreDump, offset, le
 	return summed(r, k.key, k.checksum, k.size), nil
 }
 
-func (d *Dumps) open(ctx context.Context, k bodyKey, offset, length int64) (io.ReadCloser, error) {
-	b, err := d.body(ctx, k)
-	if err != nil {
-		return nil, err
-	}
+func (d *Dumps) open(ctx context.Context, k bodyKey, b body, offset, length int64) (io.ReadCloser, error) {
 	r := &resuming{ctx: ctx, bucket: d.bucket, key: k.key, etag: b.etag, next: offset, end: offset + length}
 	if length == 0 {
 		return r, nil

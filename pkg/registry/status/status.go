@@ -53,7 +53,9 @@ func Of(ctx context.Context, err error, resource schema.GroupResource, name stri
 		return unavailable("kube-apiserver cannot be asked who may see this; try again later")
 	case errors.Is(err, storage.ErrCorrupt):
 		return apierrors.NewInternalError(err)
-	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrChanged):
+	case errors.Is(err, storage.ErrChanged):
+		return unavailable("the stored object has just become another one; try again")
+	case errors.Is(err, storage.ErrUnavailable):
 		return unavailable("the object store is not available; try again later")
 	case errors.Is(err, storage.ErrDenied):
 		return apierrors.NewInternalError(errors.New("the object store refuses access to the coredump API server"))
