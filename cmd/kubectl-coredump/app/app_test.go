@@ -17,6 +17,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/registry/status"
+	"example.io/coredump/pkg/storage"
 )
 
 func TestList(t *testing.T) {
@@ -170,6 +172,16 @@ func TestDownloadsThatFail(t *testing.T) {
 				return false
 			}
 		}, 5, "the store is away"},
+		{"truncated object", func() {
+			w.serve = func(rw http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/dump") {
+					return false
+				}
+				err := &storage.Error{Op: "read", Key: "shop/checkout/app/x.core.zst", Kind: storage.ErrCorrupt, Err: errors.New("it has 1 bytes, its record says 2")}
+				refuse(rw, status.Of(r.Context(), err, v1alpha1.Resource("coredumps"), d.Name).(*apierrors.StatusError))
+				return true
+			}
+		}, 6, "it has 1 bytes, its record says 2\nNothing of it is kept"},
 		{"not allowed after all", func() { w.denied["dump"] = true }, 3, "coredump-downloader"},
 	} {
 		sum := d.Status.SHA256

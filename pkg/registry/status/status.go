@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
 
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/access"
 	"example.io/coredump/pkg/storage"
 )
@@ -52,7 +53,7 @@ func Of(ctx context.Context, err error, resource schema.GroupResource, name stri
 	case undecided:
 		return unavailable("kube-apiserver cannot be asked who may see this; try again later")
 	case errors.Is(err, storage.ErrCorrupt):
-		return apierrors.NewInternalError(err)
+		return corrupt(err)
 	case errors.Is(err, storage.ErrChanged):
 		return unavailable("the stored object has just become another one; try again")
 	case errors.Is(err, storage.ErrUnavailable):
@@ -61,6 +62,13 @@ func Of(ctx context.Context, err error, resource schema.GroupResource, name stri
 		return apierrors.NewInternalError(errors.New("the object store refuses access to the coredump API server"))
 	}
 	return apierrors.NewInternalError(errors.New("unexpected; the log of the coredump API server has more"))
+}
+
+// corrupt has a cause, as other errors of the code pass and this one does not.
+func corrupt(err error) error {
+	internal := apierrors.NewInternalError(err)
+	internal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: v1alpha1.CauseCorrupt, Message: err.Error()}}
+	return internal
 }
 
 func unavailable(message string) error {
