@@ -22,12 +22,17 @@ const (
 	tableEntry   = 24
 	// maxFrame bounds a frame, in bytes, before and after compression, because frames are in memory as a whole.
 	maxFrame = 8 << 20
+	// maxTable bounds a seek table, in bytes as it is stored: that of a core of 512 GiB. Of those that are longer than shortTable, longTables are read at a
+	// time, by all together. Whoever makes a compressed file makes its table, which takes up to three times as much memory as in the file.
+	maxTable   = 6<<20 + 1<<10
+	shortTable = 64 << 10
+	longTables = 2
 	// rangeWorkers is how many frames are decompressed at a time for a range. One more is in memory, each twice.
 	rangeWorkers = 2
 )
 
 // ErrNotSeekable is the kind of error of OpenCoreRange where only the whole core can be read: its body is gzip, or zstd from elsewhere that has no
-// seek table or frames of more than 8 MiB.
+// seek table, or one of more than 6 MiB, or frames of more than 8 MiB.
 var ErrNotSeekable = errors.New("only the whole core can be read")
 
 // BodyInfo is what is known of a body that is there.
@@ -126,7 +131,7 @@ func (d *Dumps) table(ctx context.Context, rec *v1alpha1.CoreDump) (*seekable.Ta
 	if err != nil || b.asked {
 		return b.table, err
 	}
-	t, err := seekable.ReadTable(ctx, d.opener(rec), k.size)
+	t, err := d.readTable(ctx, rec)
 	switch {
 	case errors.Is(err, seekable.ErrNoTable):
 		t = nil
@@ -161,6 +166,26 @@ func (d *Dumps) opener(rec *v1alpha1.CoreDump) seekable.Opener {
 	return func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 		return d.OpenBody(ctx, rec, offset, length)
 	}
+}
+
+// readTable reads the table within the bounds of memory. One beyond them is seekable.ErrNoTable.
+func (d *Dumps) readTable(ctx context.Context, rec *v1alpha1.CoreDump) (*seekable.Table, error) {
+	done := func() {}
+	defer func() { done() }()
+	return seekable.ReadTable(ctx, func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+		switch {
+		case length > maxTable:
+			return nil, seekable.ErrNoTable
+		case length > shortTable:
+			select {
+			case d.tables <- struct{}{}:
+				done = func() { <-d.tables }
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return d.OpenBody(ctx, rec, offset, length)
+	}, rec.Status.StoredSize)
 }
 
 // OpenBody opens length stored bytes of the dump from offset on, all the rest where length is negative. A range that ends beyond the

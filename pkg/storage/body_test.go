@@ -6,17 +6,22 @@ package storage_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/seekable"
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/file"
 	"example.io/coredump/pkg/storage/storagetest"
@@ -108,6 +113,69 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 			t.Errorf("%s: the whole has %d bytes, %v", name, len(got), err)
 		}
 	}
+}
+
+// TestSeekTablesOfStrangersTakeLittleMemory: a file that comes compressed has the table that its maker wants, and there may be many.
+func TestSeekTablesOfStrangersTakeLittleMemory(t *testing.T) {
+	e, _ := zstd.NewWriter(nil)
+	core := []byte("core")
+	first := e.EncodeAll(core, nil)
+	for frames, usable := range map[int]bool{200_000: true, seekable.MaxFrames: false} {
+		body := binary.LittleEndian.AppendUint32(bytes.Clone(first), 0x184D2A5E)
+		body = binary.LittleEndian.AppendUint32(body, uint32(frames*8+9))
+		body = binary.LittleEndian.AppendUint32(body, uint32(len(first)))
+		body = binary.LittleEndian.AppendUint32(body, uint32(len(core)))
+		body = append(body, make([]byte, (frames-1)*8)...) // frames of nothing in nothing
+		body = append(binary.LittleEndian.AppendUint32(body, uint32(frames)), 0, 0xb1, 0xea, 0x92, 0x8f)
+
+		b := &tables{Faulty: newBucket(t)}
+		d := storage.NewDumps(b)
+		var recs []*v1alpha1.CoreDump
+		for i := range 12 {
+			k := app
+			k.Pod = fmt.Sprintf("web-%d", i)
+			rec := mustCommit(t, d, k, storage.CodecZstd, core)
+			replace(t, b, k.Body(storage.CodecZstd), body)
+			rec.Status.StoredSize = int64(len(body))
+			recs = append(recs, rec)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var all sync.WaitGroup
+		for _, rec := range recs {
+			all.Go(func() {
+				if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable != usable {
+					t.Errorf("%d frames: %+v, %v", frames, info, err)
+				}
+			})
+		}
+		all.Wait()
+		runtime.ReadMemStats(&after)
+		if n := (after.TotalAlloc - before.TotalAlloc) / 12; n > 8<<20 {
+			t.Errorf("%d frames: %d bytes for each", frames, n)
+		}
+		if n := b.most.Load(); n > 2 || usable && n == 0 {
+			t.Errorf("%d frames: %d tables were read at a time", frames, n)
+		}
+		if got, err := readCore(d, recs[0]); err != nil || !bytes.Equal(got, core) {
+			t.Errorf("%d frames: the core is %q, %v", frames, got, err)
+		}
+	}
+}
+
+// tables is a bucket that counts how many long tables are read at a time.
+type tables struct {
+	*storagetest.Faulty
+	reading, most atomic.Int32
+}
+
+func (b *tables) Open(ctx context.Context, key, etag string, offset, length int64) (io.ReadCloser, error) {
+	if offset > 0 && length > 64<<10 {
+		b.most.Store(max(b.most.Load(), b.reading.Add(1)))
+		defer b.reading.Add(-1)
+		time.Sleep(20 * time.Millisecond) // so that all who may are there
+	}
+	return b.Faulty.Open(ctx, key, etag, offset, length)
 }
 
 func TestWhatIsNotAsItsRecordSaysIsFoundBeforeAByteIsRead(t *testing.T) {

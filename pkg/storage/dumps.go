@@ -22,11 +22,12 @@ type Dumps struct {
 	bucket Bucket
 	cache  *recordCache
 	bodies *lru[bodyKey, body]
+	tables chan struct{} // has an element for each long seek table that is being read
 }
 
 // NewDumps gives the dumps in the bucket.
 func NewDumps(b Bucket) *Dumps {
-	return &Dumps{bucket: b, cache: newRecordCache(DefaultCacheSize), bodies: newLRU[bodyKey, body](bodyCacheSize)}
+	return &Dumps{bucket: b, cache: newRecordCache(DefaultCacheSize), bodies: newLRU[bodyKey, body](bodyCacheSize), tables: make(chan struct{}, longTables)}
 }
 
 // Bucket is where the dumps are.
