@@ -25,7 +25,7 @@ import (
 const (
 	// retryStore is after how many seconds to come back when the store or kube-apiserver is away.
 	retryStore = 1
-	// retrySlot is after how many seconds to come back when there are too many downloads.
+	// retrySlot is after how many seconds to come back when there are too many downloads or watches.
 	retrySlot = 5
 )
 
@@ -85,6 +85,11 @@ func TooManyDownloads(limit int) error {
 // TooManyDownloadsOfUser is what a download gets while limit others of the same user run.
 func TooManyDownloadsOfUser(limit int) error {
 	return apierrors.NewTooManyRequests(fmt.Sprintf("%d of your downloads are running, which is the limit for a user; try again later", limit), retrySlot)
+}
+
+// TooManyWatchesOfUser is what a watch gets while limit others of the same user are open.
+func TooManyWatchesOfUser(limit int) error {
+	return apierrors.NewTooManyRequests(fmt.Sprintf("%d of your watches are open, which is the limit for a user; watch a namespace in place of its pods", limit), retrySlot)
 }
 
 // PreconditionFailed is a 412.
