@@ -53,6 +53,12 @@ func File(ctx context.Context, object *Object, dump Dump, dir *os.Root, o Option
 	return name, err
 }
 
+// Kept tells whether there is something in dir that a call of File with the name goes on with.
+func Kept(dir *os.Root, name string) bool {
+	info, err := dir.Lstat(name + stateSuffix)
+	return err == nil && info.Size() > 0
+}
+
 // final is the name of the finished file.
 func (d *download) final() string {
 	if d.o.KeepCompressed && d.dump.Compressed {

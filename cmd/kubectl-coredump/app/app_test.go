@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/registry/httprange"
 	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/storage"
 )
@@ -205,6 +206,44 @@ func TestDownloadsThatFail(t *testing.T) {
 		{"download", "x", "--latest=-1"}, {"download", "x", "--parallel=0"}, {"debug", "x"}, {"debug", "x", "--executable=a", "--debugger-image=b"}, {"debug", "x", "y", "--executable=a"},
 		{"debug", "x", "--debugger=ed", "--executable=a"}, {"debug", "x", "--debugger-image=b", "--share=x"}} {
 		w.ends(2, []string{"See kubectl coredump --help."}, args...)
+	}
+}
+
+// A download says that it can be gone on with where that is so.
+func TestWhatIsKept(t *testing.T) {
+	w := newWorld(t)
+	content := make([]byte, 100_000)
+	d := w.dump("checkout", time.Hour, content)
+	for codec, kept := range map[string]bool{"zst": true, "gz": false} { // what is stored as gzip has no ranges
+		d.Status.Codec = codec
+		w.serve = func(rw http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/proxy"):
+				rw.WriteHeader(http.StatusOK)
+				_, _ = rw.Write(content[:1000])
+			case codec == "zst" || !strings.HasSuffix(r.URL.Path, "/dump"):
+				if r.Header.Get("Range") == "" || r.Header.Get("Range") == "bytes=0-0" {
+					return false
+				}
+				body := w.bodies[d.Name]
+				a := httprange.Decide(r.Method, r.Header, httprange.Representation{Size: int64(len(body)), ETag: `"x"`, Seekable: true})
+				a.SetHeader(rw.Header())
+				rw.WriteHeader(a.Code)
+				_, _ = rw.Write(body[a.Offset : a.Offset+a.Length/2])
+			default:
+				_, _ = rw.Write(content)
+				return true
+			}
+			_ = http.NewResponseController(rw).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		w.ends(5, []string{"broke off"}, "download", d.Name, "-o", w.dir, "--give-up-after=1ms")
+		if says := strings.Contains(w.err.String(), "is kept"); says != kept || kept != (len(w.files()) > 0) {
+			t.Errorf("%s: there are %v, and it says\n%s", codec, w.files(), w.err.String())
+		}
+		for _, f := range w.files() {
+			_ = os.Remove(filepath.Join(w.dir, f))
+		}
 	}
 }
 
