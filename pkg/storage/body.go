@@ -5,10 +5,14 @@ package storage
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
+
+	"github.com/klauspost/compress/zstd"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/seekable"
@@ -41,12 +45,14 @@ type BodyInfo struct {
 	ID string
 	// Seekable tells whether OpenCoreRange can open any range of the core.
 	Seekable bool
+	// Sized tells that the stored bytes themselves say how long the core is, and the same as the record. Otherwise only who reads all of it can know.
+	Sized bool
 }
 
-// bodyKey is a body by what a record says of it.
+// bodyKey is a body by what a record says of it. Core is the size of the core.
 type bodyKey struct {
 	key, checksum string
-	size          int64
+	size, core    int64
 }
 
 // body is what the store said of a body that fits its record. It is immutable.
@@ -55,11 +61,12 @@ type body struct {
 	id    string          // see BodyInfo
 	asked bool            // for the table
 	table *seekable.Table // nil where there is none, or none to be used
+	says  *int64          // how long the core is by a body without a table, negative where it does not say; nil before it was asked
 }
 
 func keyOf(rec *v1alpha1.CoreDump) (bodyKey, error) {
 	k, err := ParseName(rec.Namespace, rec.Name)
-	return bodyKey{k.Body(Codec(rec.Status.Codec)), rec.Status.Checksum, rec.Status.StoredSize}, err
+	return bodyKey{k.Body(Codec(rec.Status.Codec)), rec.Status.Checksum, rec.Status.StoredSize, rec.Status.Size}, err
 }
 
 // body asks the store for the body, or remembers. Where size or checksum are not those of the record it is ErrCorrupt.
@@ -118,7 +125,43 @@ func (d *Dumps) CheckBody(ctx context.Context, rec *v1alpha1.CoreDump) (BodyInfo
 	if Codec(rec.Status.Codec) == CodecNone && rec.Status.Size != k.size {
 		return BodyInfo{}, corrupt(k.key, "it is not compressed and has %d bytes, its record says that the core has %d", k.size, rec.Status.Size)
 	}
-	return BodyInfo{ID: b.id, Seekable: table != nil || Codec(rec.Status.Codec) == CodecNone}, nil
+	info := BodyInfo{ID: b.id, Seekable: true, Sized: true}
+	if table == nil && Codec(rec.Status.Codec) != CodecNone {
+		info.Seekable = false
+		info.Sized, err = d.sized(ctx, rec, k, b)
+	}
+	return info, err
+}
+
+// sized tells whether a body without a table says that the core is as long as the record says. A file of several frames or members does not.
+func (d *Dumps) sized(ctx context.Context, rec *v1alpha1.CoreDump, k bodyKey, b body) (bool, error) {
+	if b.says != nil {
+		return *b.says == k.core, nil
+	}
+	offset, length := int64(0), min(zstd.HeaderMaxSize, k.size)
+	if Codec(rec.Status.Codec) == CodecGzip {
+		offset, length = max(k.size-4, 0), min(4, k.size) // ISIZE of the last member
+	}
+	r, err := d.OpenBody(ctx, rec, offset, length)
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return false, named("read", k.key, err)
+	}
+	says := int64(-1)
+	var frame zstd.Header
+	switch {
+	case Codec(rec.Status.Codec) == CodecGzip && len(data) == 4:
+		says = k.core&^math.MaxUint32 | int64(binary.LittleEndian.Uint32(data)) // modulo 4 GiB
+	case Codec(rec.Status.Codec) == CodecZstd && frame.Decode(data) == nil && frame.HasFCS:
+		says = int64(frame.FrameContentSize)
+	}
+	b.says = &says
+	d.bodies.add(k, b, bodyOverhead)
+	return says == k.core, nil
 }
 
 // table gives the seek table of the body, nil where there is none that can be used.

@@ -94,7 +94,13 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 	for name, test := range map[string]struct {
 		codec storage.Codec
 		body  []byte
-	}{"zstd of others": {storage.CodecZstd, plain.Bytes()}, "gzip": {storage.CodecGzip, nil}} {
+		sized bool
+	}{
+		"zstd of others, from a pipe": {storage.CodecZstd, plain.Bytes(), false},
+		"zstd of others, of a file":   {storage.CodecZstd, z.EncodeAll(core, nil), true},
+		"zstd of others, two frames":  {storage.CodecZstd, z.EncodeAll(core[1<<20:], z.EncodeAll(core[:1<<20], nil)), false},
+		"gzip":                        {storage.CodecGzip, nil, true},
+	} {
 		b := newBucket(t)
 		d := storage.NewDumps(b)
 		rec := mustCommit(t, d, app, test.codec, core)
@@ -103,7 +109,7 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 			rec.Status.StoredSize = int64(len(test.body))
 		}
 		for range 2 {
-			if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable {
+			if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable || info.Sized != test.sized {
 				t.Errorf("%s: %+v, %v", name, info, err)
 			}
 			_, err := d.OpenCoreRange(t.Context(), rec, 1, 1)
