@@ -193,13 +193,12 @@ func (d *download) worthKeeping() bool {
 	return err == nil && info.Size() > 0 // an earlier call has left it, and this one came to nothing
 }
 
-// remove removes what this call has opened.
+// remove removes what this call has opened, and what one that kept another form of the core left.
 func (d *download) remove() {
-	if d.part != nil {
-		_ = d.dir.Remove(d.partName())
-	}
-	if d.out != nil {
-		_ = d.dir.Remove(d.outName())
+	for _, name := range []string{d.partName(), d.outName()} {
+		if info, err := d.dir.Lstat(name); err == nil && info.Mode().IsRegular() && private(info) {
+			_ = d.dir.Remove(name)
+		}
 	}
 	_ = d.dir.Remove(d.o.Name + stateSuffix)
 }

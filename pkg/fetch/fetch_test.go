@@ -170,6 +170,38 @@ func TestGoesOnWhereItWasInterrupted(t *testing.T) {
 	t.Error("never ended")
 }
 
+// Another call may want to keep it compressed, or not any more.
+func TestGoesOnInAnotherForm(t *testing.T) {
+	content := likeCore(seeded(18), 4<<20)
+	object := compress(t, content, 256<<10)
+	for _, keep := range []bool{true, false} {
+		s := newServer(t, object)
+		p := newPlace(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		s.pace = func(*http.Request) {
+			if s.sent.Load() > int64(len(object)/2) {
+				cancel()
+			}
+		}
+		o := quick()
+		o.KeepCompressed = !keep
+		if _, err := File(ctx, s.Object(), record(content, object, true), p.root, o); err == nil {
+			t.Fatal("was not interrupted")
+		}
+		s.set(func() { s.pace = nil })
+		o = quick()
+		o.KeepCompressed = keep
+		if _, err := p.fetch(s, record(content, object, true), o); err != nil || o.Meter.Had() == 0 {
+			t.Fatal(err, o.Meter.Had())
+		}
+		if keep {
+			p.has("x.core.zst", object)
+		} else {
+			p.has("x.core", content)
+		}
+	}
+}
+
 // Without ranges there is nothing to go on with: it begins anew a few times, and keeps nothing then.
 func TestServerWithoutRangesBreaksOff(t *testing.T) {
 	content := likeCore(seeded(15), 2<<20)
