@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"example.io/coredump/pkg/seekable"
 )
 
 // Any core arrives, whole and checked, whatever it is stored as, and whatever is kept.
@@ -199,6 +201,33 @@ func TestGoesOnInAnotherForm(t *testing.T) {
 		} else {
 			p.has("x.core", content)
 		}
+	}
+}
+
+// What an earlier call has left of the core is looked through only as long as somebody waits for it.
+func TestLookingThroughTheCoreEnds(t *testing.T) {
+	content := likeCore(seeded(19), 1<<20)
+	object := compress(t, content, 64<<10)
+	table, err := seekable.ParseTable(object, int64(len(object)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := out.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	u := &unpacker{dump: record(content, object, true), out: out}
+	ctx, cancel := context.WithCancel(t.Context())
+	if c, err := u.resume(ctx, table); err != nil || c.n != int64(len(content)) {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := u.resume(ctx, table); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 

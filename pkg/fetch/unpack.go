@@ -93,7 +93,7 @@ func (u *unpacker) run(ctx context.Context, t *seekable.Table) error {
 	if t == nil {
 		return u.stream(ctx)
 	}
-	c, err := u.resume(t)
+	c, err := u.resume(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (u *unpacker) core(n int64) (*core, error) {
 }
 
 // resume finds out how much of the core an earlier call has left, frame by frame, by their checksums.
-func (u *unpacker) resume(t *seekable.Table) (*core, error) {
+func (u *unpacker) resume(ctx context.Context, t *seekable.Table) (*core, error) {
 	if u.out == nil || !t.HasChecksums() {
 		return u.core(0)
 	}
@@ -162,6 +162,9 @@ func (u *unpacker) resume(t *seekable.Table) (*core, error) {
 		f := t.Frame(i)
 		if f.ContentOffset+f.Size > info.Size() {
 			break
+		}
+		if ctx.Err() != nil { // it may be many GiB
+			return nil, context.Cause(ctx)
 		}
 		if int64(cap(buf)) < f.Size {
 			buf = make([]byte, f.Size)
