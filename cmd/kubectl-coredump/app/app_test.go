@@ -88,7 +88,7 @@ func waitFor(t *testing.T, ok func() bool) {
 // What a process has made up does nothing to a terminal, wherever it is shown.
 func TestHostileRecordIsShownSafely(t *testing.T) {
 	w := newWorld(t)
-	evil := "\x1b[2J\x1b]0;owned\x07\u202e\n\r../../etc/passwd"
+	evil := "\x1b[2J\x1b]0;owned\x07\u202e\u009b2J\x7f\n\r../../etc/passwd"
 	d := w.dump("checkout", time.Hour, []byte("core"))
 	d.Spec.Process.Executable, d.Spec.Process.Comm, d.Spec.Process.SignalName = evil, evil, evil
 	d.Spec.Image, d.Spec.ImageID, d.Spec.NodeName, d.Spec.PodUID, d.Spec.Capture.File = evil, evil, evil, evil, evil
@@ -98,7 +98,8 @@ func TestHostileRecordIsShownSafely(t *testing.T) {
 	frame := v1alpha1.CrashFrame{Address: evil, Module: evil, Offset: evil, BuildID: evil}
 	d.Status.Summary = &v1alpha1.CrashSummary{Text: evil, Signature: evil, BuildID: evil, Architecture: evil, Code: evil, Address: evil,
 		Frames: []v1alpha1.CrashFrame{frame}, Others: []v1alpha1.ThreadPlace{{TID: 1, CrashFrame: frame}}, Modules: []v1alpha1.CrashModule{{Path: evil, BuildID: evil, Start: evil}}}
-	for _, args := range [][]string{{"list"}, {"list", "-o", "wide"}, {"list", "-A"}, {"info", d.Name}, {"info", "checkout"}, {"download", d.Name, "-o", w.dir}} {
+	for _, args := range [][]string{{"list"}, {"list", "-o", "wide"}, {"list", "-A"}, {"list", "-o", "name"}, {"list", "-o", "json"}, {"list", "-o", "yaml"},
+		{"info", d.Name}, {"info", "checkout"}, {"info", d.Name, "-o", "json"}, {"info", d.Name, "-o", "yaml"}, {"download", d.Name, "-o", w.dir}} {
 		w.ends(0, nil, args...)
 	}
 	if files := w.files(); len(files) != 1 || !strings.HasPrefix(files[0], "app-passwd-") {
