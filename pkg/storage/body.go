@@ -24,8 +24,9 @@ const (
 	// bodyOverhead is what an entry takes beside its table, and tableEntry what a frame takes in that.
 	bodyOverhead = 1 << 10
 	tableEntry   = 24
-	// maxFrame bounds a frame, in bytes, before and after compression, because frames are in memory as a whole.
-	maxFrame = 8 << 20
+	// maxFrame bounds a frame, in bytes, before and after compression, because frames are in memory as a whole. Ours have half of it; a file that comes
+	// compressed has those that its maker wanted.
+	maxFrame = 2 * seekable.FrameSize
 	// maxTable bounds a seek table, in bytes as it is stored: that of a core of 512 GiB. Of those that are longer than shortTable, longTables are read at a
 	// time, by all together. Whoever makes a compressed file makes its table, which takes up to three times as much memory as in the file.
 	maxTable   = 6<<20 + 1<<10
@@ -36,7 +37,7 @@ const (
 )
 
 // ErrNotSeekable is the kind of error of OpenCoreRange where only the whole core can be read: its body is gzip, or zstd from elsewhere that has no
-// seek table, or one of more than 6 MiB, or frames of more than 8 MiB.
+// seek table, or one of more than 6 MiB, or frames of more than 2 MiB.
 var ErrNotSeekable = errors.New("only the whole core can be read")
 
 // BodyInfo is what is known of a body that is there.
@@ -185,7 +186,8 @@ func (d *Dumps) table(ctx context.Context, rec *v1alpha1.CoreDump) (*seekable.Ta
 	case t.Size() != rec.Status.Size:
 		return nil, corrupt(k.key, "its seek table says that the core has %d bytes, its record says %d", t.Size(), rec.Status.Size)
 	case !smallFrames(t):
-		t = nil
+		core := t.Size()
+		b.says, t = &core, nil
 	}
 	b.asked, b.table = true, t
 	size := int64(bodyOverhead)

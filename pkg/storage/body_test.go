@@ -91,6 +91,10 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 	z, _ := zstd.NewWriter(&plain)
 	_, _ = z.Write(core)
 	_ = z.Close()
+	var large bytes.Buffer
+	w, _ := seekable.NewWriter(&large, seekable.Options{FrameSize: 2<<20 + 1})
+	_, _ = w.Write(core)
+	_ = w.Close()
 	for name, test := range map[string]struct {
 		codec storage.Codec
 		body  []byte
@@ -99,6 +103,7 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 		"zstd of others, from a pipe": {storage.CodecZstd, plain.Bytes(), false},
 		"zstd of others, of a file":   {storage.CodecZstd, z.EncodeAll(core, nil), true},
 		"zstd of others, two frames":  {storage.CodecZstd, z.EncodeAll(core[1<<20:], z.EncodeAll(core[:1<<20], nil)), false},
+		"zstd with large frames":      {storage.CodecZstd, large.Bytes(), true},
 		"gzip":                        {storage.CodecGzip, nil, true},
 	} {
 		b := newBucket(t)
@@ -182,6 +187,43 @@ func (b *tables) Open(ctx context.Context, key, etag string, offset, length int6
 		time.Sleep(20 * time.Millisecond) // so that all who may are there
 	}
 	return b.Faulty.Open(ctx, key, etag, offset, length)
+}
+
+// TestARangeTakesLittleMemory, whoever made the frames.
+func TestARangeTakesLittleMemory(t *testing.T) {
+	core := storagetest.Bytes(12 << 20)
+	for _, frame := range []int{2<<20 - 4<<10, 6 << 20} { // what does not compress becomes a little longer
+		var body bytes.Buffer
+		z, _ := seekable.NewWriter(&body, seekable.Options{FrameSize: frame})
+		_, _ = z.Write(core)
+		_ = z.Close()
+		b := newBucket(t)
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, storage.CodecZstd, core)
+		replace(t, b, app.Body(storage.CodecZstd), body.Bytes())
+		rec.Status.StoredSize = int64(body.Len())
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for range 4 {
+			r, err := d.OpenCoreRange(t.Context(), rec, 0, -1)
+			if frame > 2<<20 {
+				storagetest.IsError(t, err, storage.ErrNotSeekable, app.Body(storage.CodecZstd))
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if _, err := io.ReadFull(r, make([]byte, 3<<20)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if n := (int64(after.TotalAlloc) - int64(before.TotalAlloc)) / 4; n > 24<<20 {
+			t.Errorf("frames of %d bytes: %d bytes for each", frame, n)
+		}
+	}
 }
 
 func TestWhatIsNotAsItsRecordSaysIsFoundBeforeAByteIsRead(t *testing.T) {
