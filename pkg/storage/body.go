@@ -19,9 +19,11 @@ import (
 )
 
 const (
-	// bodyCacheSize bounds what is kept of bodies, ETags and seek tables, in bytes. A core of 50 GiB has a table of 1.2 MB.
-	bodyCacheSize = 16 << 20
-	// bodyOverhead is what an entry takes beside its table, and tableEntry what a frame takes in that.
+	// bodyCacheSize bounds what is kept of bodies, such as ETags, and tableCacheSize what is of seek tables, in bytes. Apart, as every range of an archive asks for all
+	// bodies in it and reads one: there may be 10,000. A core of 50 GiB has a table of 1.2 MB.
+	bodyCacheSize  = 12 << 20
+	tableCacheSize = 16 << 20
+	// bodyOverhead is what an entry takes beside a table, and tableEntry what a frame takes in that.
 	bodyOverhead = 1 << 10
 	tableEntry   = 24
 	// maxFrame bounds a frame, in bytes, before and after compression, because frames are in memory as a whole. Ours have half of it; a file that comes
@@ -58,11 +60,17 @@ type bodyKey struct {
 
 // body is what the store said of a body that fits its record. It is immutable.
 type body struct {
-	etag  string
-	id    string          // see BodyInfo
-	asked bool            // for the table
-	table *seekable.Table // nil where there is none, or none to be used
-	says  *int64          // how long the core is by a body without a table, negative where it does not say; nil before it was asked
+	etag     string
+	id       string // see BodyInfo
+	asked    bool   // for the table
+	seekable bool   // there is one that can be used
+	says     *int64 // how long the core is by a body without a table, negative where it does not say; nil before it was asked
+}
+
+// tableKey is a table by the bytes that it is of.
+type tableKey struct {
+	body bodyKey
+	id   string
 }
 
 func keyOf(rec *v1alpha1.CoreDump) (bodyKey, error) {
@@ -115,11 +123,10 @@ func (d *Dumps) CheckBody(ctx context.Context, rec *v1alpha1.CoreDump) (BodyInfo
 	if err != nil {
 		return BodyInfo{}, err
 	}
-	table, err := d.table(ctx, rec)
-	if err != nil {
-		return BodyInfo{}, err
-	}
 	b, err := d.body(ctx, k)
+	if err == nil && !b.asked && Codec(rec.Status.Codec) == CodecZstd {
+		b, _, err = d.table(ctx, rec)
+	}
 	if err != nil {
 		return BodyInfo{}, err
 	}
@@ -127,7 +134,7 @@ func (d *Dumps) CheckBody(ctx context.Context, rec *v1alpha1.CoreDump) (BodyInfo
 		return BodyInfo{}, corrupt(k.key, "it is not compressed and has %d bytes, its record says that the core has %d", k.size, rec.Status.Size)
 	}
 	info := BodyInfo{ID: b.id, Seekable: true, Sized: true}
-	if table == nil && Codec(rec.Status.Codec) != CodecNone {
+	if !b.seekable && Codec(rec.Status.Codec) != CodecNone {
 		info.Seekable = false
 		info.Sized, err = d.sized(ctx, rec, k, b)
 	}
@@ -165,37 +172,39 @@ func (d *Dumps) sized(ctx context.Context, rec *v1alpha1.CoreDump, k bodyKey, b 
 	return says == k.core, nil
 }
 
-// table gives the seek table of the body, nil where there is none that can be used.
-func (d *Dumps) table(ctx context.Context, rec *v1alpha1.CoreDump) (*seekable.Table, error) {
+// table gives the body, which must be zstd, and its seek table, nil where there is none that can be used.
+func (d *Dumps) table(ctx context.Context, rec *v1alpha1.CoreDump) (body, *seekable.Table, error) {
 	k, err := keyOf(rec)
-	if err != nil || Codec(rec.Status.Codec) != CodecZstd {
-		return nil, err
+	if err != nil {
+		return body{}, nil, err
 	}
 	b, err := d.body(ctx, k)
-	if err != nil || b.asked {
-		return b.table, err
+	if err != nil || b.asked && !b.seekable {
+		return b, nil, err
 	}
-	t, err := d.readTable(ctx, rec)
+	t, ok := d.tables.get(tableKey{k, b.id})
+	if !ok {
+		t, err = d.readTable(ctx, rec)
+	}
 	switch {
 	case errors.Is(err, seekable.ErrNoTable):
 		t = nil
 	case errors.Is(err, seekable.ErrCorrupt):
-		return nil, &Error{Op: "read", Key: k.key, Kind: ErrCorrupt, Err: err}
+		return b, nil, &Error{Op: "read", Key: k.key, Kind: ErrCorrupt, Err: err}
 	case err != nil:
-		return nil, err
+		return b, nil, err
 	case t.Size() != rec.Status.Size:
-		return nil, corrupt(k.key, "its seek table says that the core has %d bytes, its record says %d", t.Size(), rec.Status.Size)
+		return b, nil, corrupt(k.key, "its seek table says that the core has %d bytes, its record says %d", t.Size(), rec.Status.Size)
 	case !smallFrames(t):
 		core := t.Size()
 		b.says, t = &core, nil
 	}
-	b.asked, b.table = true, t
-	size := int64(bodyOverhead)
+	b.asked, b.seekable = true, t != nil
+	d.bodies.add(k, b, bodyOverhead)
 	if t != nil {
-		size += int64(t.Frames()+1) * tableEntry
+		d.tables.add(tableKey{k, b.id}, t, bodyOverhead+int64(t.Frames()+1)*tableEntry)
 	}
-	d.bodies.add(k, b, size)
-	return t, nil
+	return b, t, nil
 }
 
 func smallFrames(t *seekable.Table) bool {
@@ -223,8 +232,8 @@ func (d *Dumps) readTable(ctx context.Context, rec *v1alpha1.CoreDump) (*seekabl
 			return nil, seekable.ErrNoTable
 		case length > shortTable:
 			select {
-			case d.tables <- struct{}{}:
-				done = func() { <-d.tables }
+			case d.long <- struct{}{}:
+				done = func() { <-d.long }
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
@@ -307,7 +316,7 @@ func (d *Dumps) OpenCoreRange(ctx context.Context, rec *v1alpha1.CoreDump, offse
 	if Codec(rec.Status.Codec) == CodecNone {
 		return d.OpenBody(ctx, rec, offset, length)
 	}
-	t, err := d.table(ctx, rec)
+	_, t, err := d.table(ctx, rec)
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,15 @@ func TestSeekTablesOfStrangersTakeLittleMemory(t *testing.T) {
 		}
 		all.Wait()
 		runtime.ReadMemStats(&after)
+		opens := b.Count(storagetest.OpOpen)
+		for _, rec := range recs { // whose tables are more than is remembered
+			if _, err := d.CheckBody(t.Context(), rec); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := b.Count(storagetest.OpOpen) - opens; n > 0 {
+			t.Errorf("%d frames: checked again, %d bodies were read again", frames, n)
+		}
 		if n := (after.TotalAlloc - before.TotalAlloc) / 12; n > 8<<20 {
 			t.Errorf("%d frames: %d bytes for each", frames, n)
 		}
