@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -215,7 +214,7 @@ func (d *download) tidy() {
 
 // fetch fills the files.
 func (d *download) fetch(ctx context.Context) error {
-	p := &pieces{object: d.object, file: d.part, holes: !d.dump.Compressed, giveUp: d.o.GiveUp, delay: d.o.Delay, meter: d.o.Meter, progress: time.Now()}
+	p := &pieces{object: d.object, file: d.part, holes: !d.dump.Compressed, giveUp: d.o.GiveUp, delay: d.o.Delay, meter: d.o.Meter}
 	if d.dump.ObjectSize == 0 {
 		return newCore(nil, d.o.Meter).check(d.dump)
 	}

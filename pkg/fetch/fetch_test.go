@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -431,6 +432,33 @@ func TestServerThatStandsStill(t *testing.T) {
 	o = quick()
 	if _, err := p.fetch(s, record(content, object, true), o); err != nil || o.Meter.Had() == 0 {
 		t.Fatal(err, o.Meter.Had())
+	}
+	p.has("x.core", content)
+}
+
+// Whoever was stopped (Ctrl-Z) for longer than the patience lasts goes on when he is let: his connections are gone, and the server is not.
+func TestStoppedForLong(t *testing.T) {
+	content := make([]byte, 4<<20)
+	fill(content, 20)
+	object := compress(t, content, 256<<10)
+	s := newServer(t, object)
+	var once sync.Once
+	s.answer = func(n int64, w http.ResponseWriter, _ *http.Request) (failed bool) {
+		if n > 4 {
+			once.Do(func() {
+				time.Sleep(500 * time.Millisecond)
+				http.Error(w, "too late", http.StatusGatewayTimeout)
+				failed = true
+			})
+		}
+		return failed
+	}
+	s.cut = func(_, n int64) int64 { return min(n, 300<<10) }
+	p := newPlace(t)
+	o := quick()
+	o.Workers, o.GiveUp = 1, 300*time.Millisecond
+	if _, err := p.fetch(s, record(content, object, true), o); err != nil {
+		t.Fatal(err)
 	}
 	p.has("x.core", content)
 }

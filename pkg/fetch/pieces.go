@@ -36,9 +36,9 @@ type pieces struct {
 	meter  *Meter
 
 	mu       sync.Mutex
-	progress time.Time // when something arrived last
 	fetched  bool      // anything, in this run
-	failures int       // since then
+	failures int       // since something arrived last
+	failing  time.Time // the first of them
 	refused  time.Time // the first refusal since then; zero where there was none
 }
 
@@ -140,7 +140,7 @@ func (p *pieces) fetch(ctx context.Context, s span) (n int64, err error) {
 func (p *pieces) arrived() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.progress, p.fetched, p.failures, p.refused = time.Now(), true, 0, time.Time{}
+	p.fetched, p.failures, p.refused = true, 0, time.Time{}
 }
 
 func (p *pieces) write(b []byte, offset int64) error {
@@ -172,11 +172,13 @@ func (p *pieces) wait(ctx context.Context, err error) error {
 	var status *StatusError
 	refused := errors.As(err, &status) && status.refusal()
 	p.mu.Lock()
-	p.failures++
+	if p.failures++; p.failures == 1 { // and not when something arrived last: this process may have been stopped since
+		p.failing = time.Now()
+	}
 	if refused && p.refused.IsZero() {
 		p.refused = time.Now()
 	}
-	failures, since := p.failures, time.Since(p.progress)
+	failures, since := p.failures, time.Since(p.failing)
 	final := refused && (!p.fetched || time.Since(p.refused) > min(refusalTime, p.giveUp))
 	p.mu.Unlock()
 	if final {
