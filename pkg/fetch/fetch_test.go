@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +76,28 @@ func TestAnyCoreArrives(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Frames of strangers may be large. They are not in memory side by side.
+func TestLargeFrames(t *testing.T) {
+	content := make([]byte, 120<<20)
+	fill(content, 21)
+	object := compress(t, content, 30<<20)
+	s := newServer(t, object)
+	p := newPlace(t)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := p.fetch(s, record(content, object, true), quick()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Stream(t.Context(), s.Object(), record(content, object, true), io.Discard, quick()); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 100<<20 {
+		t.Errorf("took %d MiB of memory", n>>20)
+	}
+	p.has("x.core", content)
 }
 
 // Zeros take no room on the disk.

@@ -60,8 +60,9 @@ func (s *stream) run(ctx context.Context) error {
 	if s.dump.Compressed && !s.o.KeepCompressed {
 		t, err := seekable.ReadTable(ctx, s.open, s.dump.ObjectSize)
 		switch {
-		case err == nil:
+		case err == nil && smallFrames(t):
 			return s.frames(ctx, t)
+		case err == nil: // as one stream
 		case errors.Is(err, seekable.ErrCorrupt):
 			return fmt.Errorf("%w: %w", ErrWrong, err)
 		case !errors.Is(err, seekable.ErrNoTable):

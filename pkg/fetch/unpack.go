@@ -24,7 +24,7 @@ type unpacker struct {
 	meter   *Meter
 }
 
-// table fetches the seek table. It is nil where there is none.
+// table fetches the seek table. It is nil where there is none, or none to be used.
 func (u *unpacker) table(ctx context.Context) (*seekable.Table, error) {
 	if !u.dump.Compressed {
 		return nil, nil // whatever the core ends with
@@ -53,8 +53,23 @@ func (u *unpacker) table(ctx context.Context) (*seekable.Table, error) {
 		return nil, err
 	case t.Size() != u.dump.Size:
 		return nil, fmt.Errorf("%w: the seek table has a core of %d bytes, the record says %d", ErrWrong, t.Size(), u.dump.Size)
+	case !smallFrames(t):
+		return nil, nil
 	}
 	return t, nil
+}
+
+// maxFrame bounds a frame, in bytes, before and after compression: more of them than there are workers are in memory.
+const maxFrame = 8 << 20
+
+// smallFrames tells whether the frames are to be decompressed side by side. With larger ones, whoever made them, the object is read as one stream.
+func smallFrames(t *seekable.Table) bool {
+	for i := range t.Frames() {
+		if f := t.Frame(i); f.Size > maxFrame || f.StoredSize > maxFrame {
+			return false
+		}
+	}
+	return true
 }
 
 // follow reads the object from offset on, length bytes, as they arrive.
