@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/fetch"
 	"example.io/coredump/pkg/storage"
@@ -105,6 +107,13 @@ func TestTheClientFetchesFromTheServer(t *testing.T) {
 			}
 			_ = dir.Close()
 		}
+	}
+	// What the server finds to be wrong beforehand it says so that a client knows that asking again does not help.
+	k := f.put("shop", "web-9", "app", 6, content)
+	f.overwrite(k.Body(storage.CodecZstd), func(b []byte) []byte { return b[:len(b)-100] })
+	s, _ := f.refused("admin", api+"/namespaces/shop/coredumps/"+k.Name()+"/dump?format=core.zst", 500, "its record says")
+	if !apierrors.HasStatusCause(&apierrors.StatusError{ErrStatus: s}, v1alpha1.CauseCorrupt) {
+		t.Errorf("truncated: the causes are %v", s.Details)
 	}
 	// Who may not gets a Status, and no file.
 	var d v1alpha1.CoreDumpList

@@ -5,6 +5,7 @@ package apiserver
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -254,6 +255,7 @@ func TestAnObjectThatIsNotWhatItsRecordSaysIsRefusedAndCounted(t *testing.T) {
 		k := f.put("shop", "web-0", "app", len(name), core)
 		_, _, stored := f.try("admin", "GET", api+"/namespaces/shop/coredumps/"+k.Name()+"/dump?format=core.zst")
 		f.overwrite(k.Body(storage.CodecZstd), test.change)
+		f.try("admin", "GET", api+"/namespaces/shop/coredumps/"+k.Name()+"/dump?format=core.zst", "Range", "bytes=0-1") // by which it is noticed that it is another
 		for _, format := range formats {
 			before := f.metric("coredump_apiserver_corrupt_objects_total")
 			path := api + "/namespaces/shop/coredumps/" + k.Name() + "/dump?format=" + format
@@ -268,6 +270,62 @@ func TestAnObjectThatIsNotWhatItsRecordSaysIsRefusedAndCounted(t *testing.T) {
 	k := f.put("shop", "web-9", "app", 1, core, func(d *v1alpha1.CoreDump) { d.Status.Size++ })
 	for _, format := range formats {
 		f.refused("admin", api+"/namespaces/shop/coredumps/"+k.Name()+"/dump?format="+format, 500, "seek table", k.Body(storage.CodecZstd))
+	}
+}
+
+// TestRangesOfTwoObjectsAreNotMixed: an object that was replaced by another of the same length has another entity tag, in all formats.
+func TestRangesOfTwoObjectsAreNotMixed(t *testing.T) {
+	f := start(t)
+	core := random(3 << 20)
+	for i, codec := range []string{"", "zst", "gz"} {
+		for _, format := range []string{"core", "tar", "core.zst", "tar.zst", "tar.gz"} {
+			k := f.put("shop", "web-"+format, "app", 1+i, core, codecNamed(codec))
+			path := api + "/namespaces/shop/coredumps/" + k.Name() + "/dump?format=" + format
+			code, h, _ := f.try("admin", "GET", path, "Range", "bytes=0-1000")
+			if code != 206 {
+				continue // not in ranges
+			}
+			f.overwrite(k.Body(storage.Codec(codec)), func(b []byte) []byte { b[1<<20] ^= 1; return b })
+			for _, want := range []int{503, 412} { // what is remembered of it is noticed to be old, and is forgotten
+				if code, _, got := f.try("admin", "GET", path, "Range", "bytes=1001-2000000", "If-Match", h.Get("ETag")); code != want {
+					t.Errorf("codec %q, %s: %d, %d bytes, want %d", codec, format, code, len(got), want)
+				}
+			}
+		}
+	}
+}
+
+// TestARecordThatLiesAboutAGzipBodyIsNoCleanArchive: a header that says less than what follows makes tar end well, with a core that was cut.
+func TestARecordThatLiesAboutAGzipBodyIsNoCleanArchive(t *testing.T) {
+	f := start(t)
+	core := partly(20 << 20)
+	path := func(k storage.Key, format string) string {
+		return api + "/namespaces/shop/coredumps/" + k.Name() + "/dump?format=" + format
+	}
+	for i, lie := range []int64{-1024, 512} {
+		k := f.put("shop", "web-0", "app", 1+i, core, codecNamed("gz"), func(d *v1alpha1.CoreDump) { d.Status.Size += lie })
+		for _, format := range []string{"tar.gz", "tar.zst", "tar", "core"} {
+			if code, h, got := f.try("admin", "GET", path(k, format)); code != 0 && code != 500 {
+				t.Errorf("%+d, %s: %d %v, %d bytes", lie, format, code, h, len(got))
+			}
+		}
+	}
+	// Several members are no lie. The last says how long it is alone, so the archive is made anew.
+	var members bytes.Buffer
+	for range 2 {
+		z := gzip.NewWriter(&members)
+		_, _ = z.Write(core)
+		_ = z.Close()
+	}
+	twice := append(core, core...)
+	var rec v1alpha1.CoreDump
+	f.get("admin", api+"/namespaces/shop/coredumps/"+f.put("shop", "web-1", "app", 1, twice, codecNamed("gz")).Name(), &rec)
+	k := storage.Key{Namespace: "shop", Pod: "web-1", Container: "app", ID: storage.NewID(now, "two members")}
+	if err := f.dumps.Commit(t.Context(), k, storage.Body{Reader: &members, Codec: storage.CodecGzip}, func(storage.Object) (*v1alpha1.CoreDump, error) { return &rec, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if files := f.tar("admin", path(k, "tar.gz"), storage.CodecGzip); len(files) != 2 || files[coreName(1)] != string(twice) {
+		t.Errorf("two members: %d files, a core of %d bytes", len(files), len(files[coreName(1)]))
 	}
 }
 

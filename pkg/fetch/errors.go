@@ -45,7 +45,7 @@ func (e *StatusError) Error() string {
 }
 
 // refusal tells whether the server refuses rather than fails. Right after a restart a server may refuse what it will allow
-// once it knows its rules again, so refusals are final only while nothing has been fetched, or when they are repeated.
+// once it knows its rules again, so refusals are final only while nothing has been fetched, or when they last.
 func (e *StatusError) refusal() bool {
 	return e.Code >= 400 && e.Code < 500 && e.Code != http.StatusTooManyRequests && e.Code != http.StatusRequestTimeout
 }

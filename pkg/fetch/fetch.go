@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -51,6 +50,12 @@ func File(ctx context.Context, object *Object, dump Dump, dir *os.Root, o Option
 		err = fmt.Errorf("fetch %s: %w", dump.ID, err)
 	}
 	return name, err
+}
+
+// Kept tells whether there is something in dir that a call of File with the name goes on with.
+func Kept(dir *os.Root, name string) bool {
+	info, err := dir.Lstat(name + stateSuffix)
+	return err == nil && info.Size() > 0
 }
 
 // final is the name of the finished file.
@@ -187,13 +192,12 @@ func (d *download) worthKeeping() bool {
 	return err == nil && info.Size() > 0 // an earlier call has left it, and this one came to nothing
 }
 
-// remove removes what this call has opened.
+// remove removes what this call has opened, and what one that kept another form of the core left.
 func (d *download) remove() {
-	if d.part != nil {
-		_ = d.dir.Remove(d.partName())
-	}
-	if d.out != nil {
-		_ = d.dir.Remove(d.outName())
+	for _, name := range []string{d.partName(), d.outName()} {
+		if info, err := d.dir.Lstat(name); err == nil && info.Mode().IsRegular() && private(info) {
+			_ = d.dir.Remove(name)
+		}
 	}
 	_ = d.dir.Remove(d.o.Name + stateSuffix)
 }
@@ -210,7 +214,7 @@ func (d *download) tidy() {
 
 // fetch fills the files.
 func (d *download) fetch(ctx context.Context) error {
-	p := &pieces{object: d.object, file: d.part, holes: !d.dump.Compressed, giveUp: d.o.GiveUp, delay: d.o.Delay, meter: d.o.Meter, progress: time.Now()}
+	p := &pieces{object: d.object, file: d.part, holes: !d.dump.Compressed, giveUp: d.o.GiveUp, delay: d.o.Delay, meter: d.o.Meter}
 	if d.dump.ObjectSize == 0 {
 		return newCore(nil, d.o.Meter).check(d.dump)
 	}

@@ -8,15 +8,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"example.io/coredump/pkg/seekable"
 )
 
 // Any core arrives, whole and checked, whatever it is stored as, and whatever is kept.
@@ -71,6 +76,28 @@ func TestAnyCoreArrives(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Frames of strangers may be large. They are not in memory side by side.
+func TestLargeFrames(t *testing.T) {
+	content := make([]byte, 120<<20)
+	fill(content, 21)
+	object := compress(t, content, 30<<20)
+	s := newServer(t, object)
+	p := newPlace(t)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := p.fetch(s, record(content, object, true), quick()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Stream(t.Context(), s.Object(), record(content, object, true), io.Discard, quick()); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 100<<20 {
+		t.Errorf("took %d MiB of memory", n>>20)
+	}
+	p.has("x.core", content)
 }
 
 // Zeros take no room on the disk.
@@ -168,6 +195,65 @@ func TestGoesOnWhereItWasInterrupted(t *testing.T) {
 		}
 	}
 	t.Error("never ended")
+}
+
+// Another call may want to keep it compressed, or not any more.
+func TestGoesOnInAnotherForm(t *testing.T) {
+	content := likeCore(seeded(18), 4<<20)
+	object := compress(t, content, 256<<10)
+	for _, keep := range []bool{true, false} {
+		s := newServer(t, object)
+		p := newPlace(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		s.pace = func(*http.Request) {
+			if s.sent.Load() > int64(len(object)/2) {
+				cancel()
+			}
+		}
+		o := quick()
+		o.KeepCompressed = !keep
+		if _, err := File(ctx, s.Object(), record(content, object, true), p.root, o); err == nil {
+			t.Fatal("was not interrupted")
+		}
+		s.set(func() { s.pace = nil })
+		o = quick()
+		o.KeepCompressed = keep
+		if _, err := p.fetch(s, record(content, object, true), o); err != nil || o.Meter.Had() == 0 {
+			t.Fatal(err, o.Meter.Had())
+		}
+		if keep {
+			p.has("x.core.zst", object)
+		} else {
+			p.has("x.core", content)
+		}
+	}
+}
+
+// What an earlier call has left of the core is looked through only as long as somebody waits for it.
+func TestLookingThroughTheCoreEnds(t *testing.T) {
+	content := likeCore(seeded(19), 1<<20)
+	object := compress(t, content, 64<<10)
+	table, err := seekable.ParseTable(object, int64(len(object)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := out.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	u := &unpacker{dump: record(content, object, true), out: out}
+	ctx, cancel := context.WithCancel(t.Context())
+	if c, err := u.resume(ctx, table); err != nil || c.n != int64(len(content)) {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := u.resume(ctx, table); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // Without ranges there is nothing to go on with: it begins anew a few times, and keeps nothing then.
@@ -374,6 +460,33 @@ func TestServerThatStandsStill(t *testing.T) {
 	p.has("x.core", content)
 }
 
+// Whoever was stopped (Ctrl-Z) for longer than the patience lasts goes on when he is let: his connections are gone, and the server is not.
+func TestStoppedForLong(t *testing.T) {
+	content := make([]byte, 4<<20)
+	fill(content, 20)
+	object := compress(t, content, 256<<10)
+	s := newServer(t, object)
+	var once sync.Once
+	s.answer = func(n int64, w http.ResponseWriter, _ *http.Request) (failed bool) {
+		if n > 4 {
+			once.Do(func() {
+				time.Sleep(500 * time.Millisecond)
+				http.Error(w, "too late", http.StatusGatewayTimeout)
+				failed = true
+			})
+		}
+		return failed
+	}
+	s.cut = func(_, n int64) int64 { return min(n, 300<<10) }
+	p := newPlace(t)
+	o := quick()
+	o.Workers, o.GiveUp = 1, 300*time.Millisecond
+	if _, err := p.fetch(s, record(content, object, true), o); err != nil {
+		t.Fatal(err)
+	}
+	p.has("x.core", content)
+}
+
 // What the server refuses is told as it is, and leaves nothing.
 func TestRefusals(t *testing.T) {
 	content := likeCore(seeded(10), 100_000)
@@ -407,6 +520,56 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.has("x.core", content)
+}
+
+// Right after a restart all pieces that are under way are refused at once; a right that was taken away stays so.
+func TestRefusalsOfAllPieces(t *testing.T) {
+	content := make([]byte, 8<<20)
+	fill(content, 16)
+	object := compress(t, content, 256<<10)
+	for _, last := range []time.Duration{300 * time.Millisecond, time.Hour} {
+		s := newServer(t, object)
+		var first atomic.Int64
+		s.answer = func(_ int64, w http.ResponseWriter, _ *http.Request) bool {
+			if s.sent.Load() < int64(len(object)/2) {
+				return false
+			}
+			now := time.Now().UnixNano()
+			if first.CompareAndSwap(0, now); now-first.Load() > int64(last) {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+		s.cut = func(_, n int64) int64 { return min(n, 300<<10) }
+		p := newPlace(t)
+		o := quick()
+		o.Workers, o.Delay, o.GiveUp = 16, 20*time.Millisecond, 2*time.Second
+		_, err := p.fetch(s, record(content, object, true), o)
+		var e *StatusError
+		switch {
+		case last < time.Second && err != nil:
+			t.Errorf("refused for %s: %v", last, err)
+		case last > time.Second && (!errors.As(err, &e) || e.Code != http.StatusForbidden || errors.Is(err, ErrIncomplete)):
+			t.Errorf("refused for ever: %v", err)
+		}
+	}
+}
+
+// What is not compressed has no seek table, whatever it ends with: a core is what a process had in its memory. Nor is its end asked for twice.
+func TestACoreThatEndsLikeASeekTable(t *testing.T) {
+	for _, end := range [][]byte{compress(t, []byte("something"), 1000), nil} {
+		content := append(likeCore(seeded(17), 300_000), end...)
+		p := newPlace(t)
+		o := quick()
+		if _, err := p.fetch(newServer(t, content), record(content, content, false), o); err != nil {
+			t.Fatal(err)
+		}
+		p.has("x.core", content)
+		if n := o.Meter.Fetched(); n != int64(len(content)) {
+			t.Errorf("took %d bytes for %d", n, len(content))
+		}
+	}
 }
 
 // A record that lies, and a server that has other sizes than the record.

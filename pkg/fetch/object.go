@@ -28,6 +28,8 @@ type Object struct {
 	Ranges, Whole string
 	// Stall is how long the server may send nothing before a request is given up; 30 s where it is 0.
 	Stall time.Duration
+	// Wrong tells whether an error of the server says that what it has is not what the record says, so that asking again does not help. It may be nil.
+	Wrong func(*StatusError) bool
 
 	size int64
 	etag string // strong, with quotes; empty where there are no ranges
@@ -51,7 +53,7 @@ func (o *Object) probe(ctx context.Context, size int64) error {
 		return nil
 	case http.StatusPartialContent:
 	default:
-		return failure(resp)
+		return o.failure(resp)
 	}
 	tag := resp.Header.Get("ETag")
 	_, _, total, err := contentRange(resp.Header.Get("Content-Range"))
@@ -109,7 +111,7 @@ func (o *Object) check(resp *http.Response, offset int64) error {
 	case http.StatusRequestedRangeNotSatisfiable:
 		return fmt.Errorf("%w: the server says that byte %d of %d does not exist", ErrWrong, offset, o.size)
 	}
-	return failure(resp)
+	return o.failure(resp)
 }
 
 // whole opens all of it. The caller closes it. What it gives may end early, or with an error.
@@ -120,7 +122,7 @@ func (o *Object) whole(ctx context.Context) (io.ReadCloser, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer done()
-		return nil, failure(resp)
+		return nil, o.failure(resp)
 	}
 	return &answer{resp.Body, done}, nil
 }
@@ -179,12 +181,15 @@ func (a *answer) Close() error {
 	return nil
 }
 
-func failure(resp *http.Response) error {
+func (o *Object) failure(resp *http.Response) error {
 	e := &StatusError{Code: resp.StatusCode}
 	if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n > 0 {
 		e.RetryAfter = time.Duration(min(n, 60)) * time.Second
 	}
 	e.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if o.Wrong != nil && o.Wrong(e) {
+		return fmt.Errorf("%w: %w", ErrWrong, e)
+	}
 	return e
 }
 

@@ -36,7 +36,7 @@ type Options struct {
 	KeepCompressed bool
 	// Workers is how many ranges are fetched at a time, and how many goroutines decompress; 4.
 	Workers int
-	// GiveUp is how long nothing may arrive before a download ends as ErrIncomplete; 5 minutes.
+	// GiveUp is for how long requests may fail, with nothing arriving, before a download ends as ErrIncomplete; 5 minutes.
 	GiveUp time.Duration
 	// Delay is how long to wait before asking again for the first time; half a second. It doubles six times.
 	Delay time.Duration

@@ -22,8 +22,8 @@ const (
 	pieceTime = 4 * time.Second
 	// noteEvery is how many bytes are written before they are noted. A kill costs at most that for each worker.
 	noteEvery = 64 << 10
-	// refusals is how often in a row a server that has given something may refuse.
-	refusals = 4
+	// refusalTime is for how long a server that has given something may refuse. Not how often: all pieces that are under way are refused at once.
+	refusalTime = 15 * time.Second
 )
 
 // pieces fetches ranges into a file.
@@ -37,9 +37,10 @@ type pieces struct {
 	meter  *Meter
 
 	mu       sync.Mutex
-	progress time.Time // when something arrived last
 	fetched  bool      // anything, in this run
-	failures int       // since then
+	failures int       // since something arrived last
+	failing  time.Time // the first of them
+	refused  time.Time // the first refusal since then; zero where there was none
 }
 
 // probe asks what there is, as long as there is hope.
@@ -140,7 +141,7 @@ func (p *pieces) fetch(ctx context.Context, s span) (n int64, err error) {
 func (p *pieces) arrived() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.progress, p.fetched, p.failures = time.Now(), true, 0
+	p.fetched, p.failures, p.refused = true, 0, time.Time{}
 }
 
 func (p *pieces) write(b []byte, offset int64) error {
@@ -169,12 +170,19 @@ func (p *pieces) wait(ctx context.Context, err error) error {
 	if errors.Is(err, ErrWrong) || errors.Is(err, ErrChanged) || errors.Is(err, errNoRanges) || errors.Is(err, ErrNoRoom) {
 		return err
 	}
-	p.mu.Lock()
-	p.failures++
-	failures, fetched, since := p.failures, p.fetched, time.Since(p.progress)
-	p.mu.Unlock()
 	var status *StatusError
-	if errors.As(err, &status) && status.refusal() && (!fetched || failures > refusals) {
+	refused := errors.As(err, &status) && status.refusal()
+	p.mu.Lock()
+	if p.failures++; p.failures == 1 { // and not when something arrived last: this process may have been stopped since
+		p.failing = time.Now()
+	}
+	if refused && p.refused.IsZero() {
+		p.refused = time.Now()
+	}
+	failures, since := p.failures, time.Since(p.failing)
+	final := refused && (!p.fetched || time.Since(p.refused) > min(refusalTime, p.giveUp))
+	p.mu.Unlock()
+	if final {
 		return err
 	}
 	if since > p.giveUp {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"example.io/coredump/pkg/seekable"
 )
@@ -21,7 +20,7 @@ const streamPiece = 64 << 20
 func Stream(ctx context.Context, object *Object, dump Dump, w io.Writer, o Options) error {
 	o = o.withDefaults()
 	s := &stream{object: object, dump: dump, o: o, w: w,
-		pieces: &pieces{object: object, giveUp: o.GiveUp, delay: o.Delay, meter: o.Meter, progress: time.Now()}}
+		pieces: &pieces{object: object, giveUp: o.GiveUp, delay: o.Delay, meter: o.Meter}}
 	if err := s.run(ctx); err != nil {
 		return fmt.Errorf("fetch %s: %w", dump.ID, err)
 	}
@@ -61,8 +60,9 @@ func (s *stream) run(ctx context.Context) error {
 	if s.dump.Compressed && !s.o.KeepCompressed {
 		t, err := seekable.ReadTable(ctx, s.open, s.dump.ObjectSize)
 		switch {
-		case err == nil:
+		case err == nil && smallFrames(t):
 			return s.frames(ctx, t)
+		case err == nil: // as one stream
 		case errors.Is(err, seekable.ErrCorrupt):
 			return fmt.Errorf("%w: %w", ErrWrong, err)
 		case !errors.Is(err, seekable.ErrNoTable):

@@ -24,8 +24,11 @@ type unpacker struct {
 	meter   *Meter
 }
 
-// table fetches the seek table. It is nil where there is none.
+// table fetches the seek table. It is nil where there is none, or none to be used.
 func (u *unpacker) table(ctx context.Context) (*seekable.Table, error) {
+	if !u.dump.Compressed {
+		return nil, nil // whatever the core ends with
+	}
 	var last span
 	open := func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 		last = span{offset, offset + length}
@@ -50,8 +53,23 @@ func (u *unpacker) table(ctx context.Context) (*seekable.Table, error) {
 		return nil, err
 	case t.Size() != u.dump.Size:
 		return nil, fmt.Errorf("%w: the seek table has a core of %d bytes, the record says %d", ErrWrong, t.Size(), u.dump.Size)
+	case !smallFrames(t):
+		return nil, nil
 	}
 	return t, nil
+}
+
+// maxFrame bounds a frame, in bytes, before and after compression: more of them than there are workers are in memory.
+const maxFrame = 8 << 20
+
+// smallFrames tells whether the frames are to be decompressed side by side. With larger ones, whoever made them, the object is read as one stream.
+func smallFrames(t *seekable.Table) bool {
+	for i := range t.Frames() {
+		if f := t.Frame(i); f.Size > maxFrame || f.StoredSize > maxFrame {
+			return false
+		}
+	}
+	return true
 }
 
 // follow reads the object from offset on, length bytes, as they arrive.
@@ -90,7 +108,7 @@ func (u *unpacker) run(ctx context.Context, t *seekable.Table) error {
 	if t == nil {
 		return u.stream(ctx)
 	}
-	c, err := u.resume(t)
+	c, err := u.resume(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -145,7 +163,7 @@ func (u *unpacker) core(n int64) (*core, error) {
 }
 
 // resume finds out how much of the core an earlier call has left, frame by frame, by their checksums.
-func (u *unpacker) resume(t *seekable.Table) (*core, error) {
+func (u *unpacker) resume(ctx context.Context, t *seekable.Table) (*core, error) {
 	if u.out == nil || !t.HasChecksums() {
 		return u.core(0)
 	}
@@ -159,6 +177,9 @@ func (u *unpacker) resume(t *seekable.Table) (*core, error) {
 		f := t.Frame(i)
 		if f.ContentOffset+f.Size > info.Size() {
 			break
+		}
+		if ctx.Err() != nil { // it may be many GiB
+			return nil, context.Cause(ctx)
 		}
 		if int64(cap(buf)) < f.Size {
 			buf = make([]byte, f.Size)

@@ -6,17 +6,22 @@ package storage_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/seekable"
 	"example.io/coredump/pkg/storage"
 	"example.io/coredump/pkg/storage/file"
 	"example.io/coredump/pkg/storage/storagetest"
@@ -86,10 +91,21 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 	z, _ := zstd.NewWriter(&plain)
 	_, _ = z.Write(core)
 	_ = z.Close()
+	var large bytes.Buffer
+	w, _ := seekable.NewWriter(&large, seekable.Options{FrameSize: 2<<20 + 1})
+	_, _ = w.Write(core)
+	_ = w.Close()
 	for name, test := range map[string]struct {
 		codec storage.Codec
 		body  []byte
-	}{"zstd of others": {storage.CodecZstd, plain.Bytes()}, "gzip": {storage.CodecGzip, nil}} {
+		sized bool
+	}{
+		"zstd of others, from a pipe": {storage.CodecZstd, plain.Bytes(), false},
+		"zstd of others, of a file":   {storage.CodecZstd, z.EncodeAll(core, nil), true},
+		"zstd of others, two frames":  {storage.CodecZstd, z.EncodeAll(core[1<<20:], z.EncodeAll(core[:1<<20], nil)), false},
+		"zstd with large frames":      {storage.CodecZstd, large.Bytes(), true},
+		"gzip":                        {storage.CodecGzip, nil, true},
+	} {
 		b := newBucket(t)
 		d := storage.NewDumps(b)
 		rec := mustCommit(t, d, app, test.codec, core)
@@ -98,7 +114,7 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 			rec.Status.StoredSize = int64(len(test.body))
 		}
 		for range 2 {
-			if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable {
+			if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable || info.Sized != test.sized {
 				t.Errorf("%s: %+v, %v", name, info, err)
 			}
 			_, err := d.OpenCoreRange(t.Context(), rec, 1, 1)
@@ -106,6 +122,115 @@ func TestABodyWithoutATableIsNotSeekable(t *testing.T) {
 		}
 		if got, err := readCore(d, rec); err != nil || !bytes.Equal(got, core) {
 			t.Errorf("%s: the whole has %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// TestSeekTablesOfStrangersTakeLittleMemory: a file that comes compressed has the table that its maker wants, and there may be many.
+func TestSeekTablesOfStrangersTakeLittleMemory(t *testing.T) {
+	e, _ := zstd.NewWriter(nil)
+	core := []byte("core")
+	first := e.EncodeAll(core, nil)
+	for frames, usable := range map[int]bool{200_000: true, seekable.MaxFrames: false} {
+		body := binary.LittleEndian.AppendUint32(bytes.Clone(first), 0x184D2A5E)
+		body = binary.LittleEndian.AppendUint32(body, uint32(frames*8+9))
+		body = binary.LittleEndian.AppendUint32(body, uint32(len(first)))
+		body = binary.LittleEndian.AppendUint32(body, uint32(len(core)))
+		body = append(body, make([]byte, (frames-1)*8)...) // frames of nothing in nothing
+		body = append(binary.LittleEndian.AppendUint32(body, uint32(frames)), 0, 0xb1, 0xea, 0x92, 0x8f)
+
+		b := &tables{Faulty: newBucket(t)}
+		d := storage.NewDumps(b)
+		var recs []*v1alpha1.CoreDump
+		for i := range 12 {
+			k := app
+			k.Pod = fmt.Sprintf("web-%d", i)
+			rec := mustCommit(t, d, k, storage.CodecZstd, core)
+			replace(t, b, k.Body(storage.CodecZstd), body)
+			rec.Status.StoredSize = int64(len(body))
+			recs = append(recs, rec)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var all sync.WaitGroup
+		for _, rec := range recs {
+			all.Go(func() {
+				if info, err := d.CheckBody(t.Context(), rec); err != nil || info.Seekable != usable {
+					t.Errorf("%d frames: %+v, %v", frames, info, err)
+				}
+			})
+		}
+		all.Wait()
+		runtime.ReadMemStats(&after)
+		opens := b.Count(storagetest.OpOpen)
+		for _, rec := range recs { // whose tables are more than is remembered
+			if _, err := d.CheckBody(t.Context(), rec); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := b.Count(storagetest.OpOpen) - opens; n > 0 {
+			t.Errorf("%d frames: checked again, %d bodies were read again", frames, n)
+		}
+		if n := (after.TotalAlloc - before.TotalAlloc) / 12; n > 8<<20 {
+			t.Errorf("%d frames: %d bytes for each", frames, n)
+		}
+		if n := b.most.Load(); n > 2 || usable && n == 0 {
+			t.Errorf("%d frames: %d tables were read at a time", frames, n)
+		}
+		if got, err := readCore(d, recs[0]); err != nil || !bytes.Equal(got, core) {
+			t.Errorf("%d frames: the core is %q, %v", frames, got, err)
+		}
+	}
+}
+
+// tables is a bucket that counts how many long tables are read at a time.
+type tables struct {
+	*storagetest.Faulty
+	reading, most atomic.Int32
+}
+
+func (b *tables) Open(ctx context.Context, key, etag string, offset, length int64) (io.ReadCloser, error) {
+	if offset > 0 && length > 64<<10 {
+		b.most.Store(max(b.most.Load(), b.reading.Add(1)))
+		defer b.reading.Add(-1)
+		time.Sleep(20 * time.Millisecond) // so that all who may are there
+	}
+	return b.Faulty.Open(ctx, key, etag, offset, length)
+}
+
+// TestARangeTakesLittleMemory, whoever made the frames.
+func TestARangeTakesLittleMemory(t *testing.T) {
+	core := storagetest.Bytes(12 << 20)
+	for _, frame := range []int{2<<20 - 4<<10, 6 << 20} { // what does not compress becomes a little longer
+		var body bytes.Buffer
+		z, _ := seekable.NewWriter(&body, seekable.Options{FrameSize: frame})
+		_, _ = z.Write(core)
+		_ = z.Close()
+		b := newBucket(t)
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, storage.CodecZstd, core)
+		replace(t, b, app.Body(storage.CodecZstd), body.Bytes())
+		rec.Status.StoredSize = int64(body.Len())
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for range 4 {
+			r, err := d.OpenCoreRange(t.Context(), rec, 0, -1)
+			if frame > 2<<20 {
+				storagetest.IsError(t, err, storage.ErrNotSeekable, app.Body(storage.CodecZstd))
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if _, err := io.ReadFull(r, make([]byte, 3<<20)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if n := (int64(after.TotalAlloc) - int64(before.TotalAlloc)) / 4; n > 24<<20 {
+			t.Errorf("frames of %d bytes: %d bytes for each", frame, n)
 		}
 	}
 }
@@ -191,6 +316,7 @@ func TestABitThatFlippedIsFoundWhenTheWholeIsRead(t *testing.T) {
 			t.Errorf("codec %q: %d bytes, %v", codec, len(got), err)
 		}
 		replace(t, b, app.Body(codec), func(b []byte) []byte { b[1<<20] ^= 8; return b }(readObject(t, b, app.Body(codec))))
+		d = storage.NewDumps(b) // a bit flips without changing the ETag: nothing is remembered of another
 		_, err := read(t, d.OpenBody, rec, 0, -1)
 		storagetest.IsError(t, err, storage.ErrCorrupt, app.Body(codec))
 		if codec == storage.CodecZstd {
@@ -291,24 +417,37 @@ func TestAReaderGivesUpWhereGoingOnCannotHelp(t *testing.T) {
 	}
 }
 
-// TestAnObjectThatWasReplacedByTheSameIsReadAndByAnotherIsNot: what is remembered of a body is of one version of it.
+// TestAnObjectThatWasReplacedByTheSameIsReadAndByAnotherIsNot: what is remembered of a body is of one version of it. That another has the same bytes only the
+// store's checksum tells.
 func TestAnObjectThatWasReplacedByTheSameIsReadAndByAnotherIsNot(t *testing.T) {
-	b := newBucket(t)
-	d := storage.NewDumps(b)
 	core := storagetest.Bytes(3 << 20)
-	rec := mustCommit(t, d, app, storage.CodecZstd, core)
-	if _, err := d.CheckBody(t.Context(), rec); err != nil {
-		t.Fatal(err)
-	}
 	key := app.Body(storage.CodecZstd)
-	data := readObject(t, b, key)
-	replace(t, b, key, data)
-	if got, err := read(t, d.OpenCoreRange, rec, 5, 2_000_000); err != nil || !bytes.Equal(got, core[5:2_000_005]) {
-		t.Errorf("%d bytes, %v", len(got), err)
+	for _, checksum := range []string{"", "crc32c:AAA="} {
+		b := &checksums{Bucket: newBucket(t), checksum: checksum}
+		d := storage.NewDumps(b)
+		rec := mustCommit(t, d, app, storage.CodecZstd, core)
+		rec.Status.Checksum = "crc32c:AAA="
+		before, err := d.CheckBody(t.Context(), rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := readObject(t, b, key)
+		replace(t, b, key, data)
+		for attempt := range 2 {
+			got, err := read(t, d.OpenCoreRange, rec, 5, 2_000_000)
+			if checksum == "" && attempt == 0 {
+				storagetest.IsError(t, err, storage.ErrChanged, key)
+			} else if err != nil || !bytes.Equal(got, core[5:2_000_005]) {
+				t.Errorf("checksum %q: %d bytes, %v", checksum, len(got), err)
+			}
+		}
+		if after, err := d.CheckBody(t.Context(), rec); err != nil || (after.ID == before.ID) != (checksum != "") {
+			t.Errorf("checksum %q: the ID was %s and is %s, %v", checksum, before.ID, after.ID, err)
+		}
+		replace(t, b, key, data[:len(data)-1])
+		_, err = read(t, d.OpenCoreRange, rec, 5, 2_000_000)
+		storagetest.IsError(t, err, storage.ErrCorrupt, key)
 	}
-	replace(t, b, key, data[:len(data)-1])
-	_, err := read(t, d.OpenCoreRange, rec, 5, 2_000_000)
-	storagetest.IsError(t, err, storage.ErrCorrupt, key)
 }
 
 // TestTheLastBytesOfWhatIsWrongAreNotGiven: whoever knows the length, as a client of HTTP does, takes what has that length for complete.

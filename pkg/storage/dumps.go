@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/seekable"
 )
 
 // Dumps are the core dumps in a bucket. It keeps the protocol: a dump exists if and only if its record exists; the
@@ -22,11 +23,16 @@ type Dumps struct {
 	bucket Bucket
 	cache  *recordCache
 	bodies *lru[bodyKey, body]
+	tables *lru[tableKey, *seekable.Table]
+	long   chan struct{} // has an element for each long seek table that is being read
 }
 
 // NewDumps gives the dumps in the bucket.
 func NewDumps(b Bucket) *Dumps {
-	return &Dumps{bucket: b, cache: newRecordCache(DefaultCacheSize), bodies: newLRU[bodyKey, body](bodyCacheSize)}
+	return &Dumps{
+		bucket: b, cache: newRecordCache(DefaultCacheSize),
+		bodies: newLRU[bodyKey, body](bodyCacheSize), tables: newLRU[tableKey, *seekable.Table](tableCacheSize), long: make(chan struct{}, longTables),
+	}
 }
 
 // Bucket is where the dumps are.

@@ -50,15 +50,29 @@ func TestVersion(t *testing.T) {
 
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	t.Setenv("COREDUMP_STORE", "")
-	_, err := run(t, "--max-concurrent-downloads=0", "--max-concurrent-downloads-per-user=0", "--compress-workers=1000", "--stall-timeout=1ms", "--presign-ttl=2h", "--watch-interval=1ms", "--record-cache-size=-1", "--drain-timeout=-1s", "--shutdown-delay=-1s", "--secure-port=99999")
+	_, err := run(t, "--max-concurrent-downloads=0", "--max-concurrent-downloads-per-user=-1", "--compress-workers=1000", "--stall-timeout=1ms", "--presign-ttl=2h", "--watch-interval=1ms", "--record-cache-size=-1", "--drain-timeout=-1s", "--shutdown-delay=-1s", "--secure-port=99999")
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, part := range []string{"--store is missing", "s3://", "--max-concurrent-downloads 0: must be", "--max-concurrent-downloads-per-user 0: must be", "--compress-workers 1000: must be", "--stall-timeout 1ms: must be", "--presign-ttl 2h0m0s: must be",
+	for _, part := range []string{"--store is missing", "s3://", "--max-concurrent-downloads 0: must be", "--max-concurrent-downloads-per-user -1: must be", "--compress-workers 1000: must be", "--stall-timeout 1ms: must be", "--presign-ttl 2h0m0s: must be",
 		"--watch-interval 1ms: must be", "--record-cache-size -1: must be",
 		"--drain-timeout -1s: must be", "--shutdown-delay -1s: must be", "--secure-port"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not say %q", err, part)
+		}
+	}
+}
+
+// One user does not take all downloads, however many there are, unless somebody says so.
+func TestDownloadsPerUserFollowThoseOfAll(t *testing.T) {
+	for all, want := range map[int]int{1: 1, 2: 1, 3: 2, 8: 6, 32: 24} {
+		o := newOptions()
+		o.maxConcurrentDownloads = all
+		if got := o.downloadsPerUser(); got != want {
+			t.Errorf("of %d: %d, want %d", all, got, want)
+		}
+		if o.maxDownloadsPerUser = 5; o.downloadsPerUser() != 5 {
+			t.Errorf("of %d: %d, want 5", all, o.downloadsPerUser())
 		}
 	}
 }

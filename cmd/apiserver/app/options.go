@@ -46,7 +46,6 @@ func newOptions() *options {
 	o := &options{
 		store:                  os.Getenv("COREDUMP_STORE"),
 		maxConcurrentDownloads: 32,
-		maxDownloadsPerUser:    16,
 		compressWorkers:        2,
 		stallTimeout:           time.Minute,
 		drainTimeout:           5 * time.Minute,
@@ -85,7 +84,7 @@ func (o *options) flags() (nfs cliflag.NamedFlagSets) {
 	fs.IntVar(&o.maxConcurrentDownloads, "max-concurrent-downloads", o.maxConcurrentDownloads,
 		"How many downloads may run at a time. More are answered with 429 and Retry-After. A range counts like a whole download.")
 	fs.IntVar(&o.maxDownloadsPerUser, "max-concurrent-downloads-per-user", o.maxDownloadsPerUser,
-		"How many of them may be one user's, so that nobody takes all. More are answered in the same way.")
+		"How many of them may be one user's, so that nobody takes all. More are answered in the same way. 0 means all but a quarter of --max-concurrent-downloads.")
 	fs.IntVar(&o.compressWorkers, "compress-workers", o.compressWorkers, "How many goroutines compress, for each download. Each takes a few MiB of memory.")
 	fs.DurationVar(&o.stallTimeout, "stall-timeout", o.stallTimeout, "Abort a download whose client takes nothing, or whose store gives nothing, for this long.")
 	fs.DurationVar(&o.presignTTL, "presign-ttl", o.presignTTL, "For how long a URL of a stored core can be used that coredumps/presign gives, to who may create it and get dump, "+
@@ -121,6 +120,15 @@ func (o *options) cacheBytes() (int64, error) {
 	return q.Value(), err
 }
 
+// downloadsPerUser follows the limit for all unless it is given: a default of its own would be no limit where that for all is lower. It leaves some to others, and of the
+// 8 in the manifests more than the 4 that kubectl coredump asks for at a time: a place is free a moment after the client has the last byte.
+func (o *options) downloadsPerUser() int {
+	if o.maxDownloadsPerUser > 0 {
+		return o.maxDownloadsPerUser
+	}
+	return max(o.maxConcurrentDownloads-max(o.maxConcurrentDownloads/4, 1), 1)
+}
+
 // validate reports all problems at once.
 func (o *options) validate() error {
 	var problems []error
@@ -131,8 +139,8 @@ func (o *options) validate() error {
 	if o.maxConcurrentDownloads < 1 {
 		add("--max-concurrent-downloads %d: must be 1 or more", o.maxConcurrentDownloads)
 	}
-	if o.maxDownloadsPerUser < 1 {
-		add("--max-concurrent-downloads-per-user %d: must be 1 or more", o.maxDownloadsPerUser)
+	if o.maxDownloadsPerUser < 0 {
+		add("--max-concurrent-downloads-per-user %d: must be 0 or more", o.maxDownloadsPerUser)
 	}
 	if o.compressWorkers < 1 || o.compressWorkers > 64 {
 		add("--compress-workers %d: must be from 1 to 64", o.compressWorkers)

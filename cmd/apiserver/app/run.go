@@ -74,7 +74,7 @@ func (o *options) config(ctx context.Context) (*apiserver.Config, error) {
 		Bucket:                 bucket,
 		Namespaces:             client.CoreV1().Namespaces(),
 		MaxConcurrentDownloads: o.maxConcurrentDownloads,
-		MaxDownloadsPerUser:    o.maxDownloadsPerUser,
+		MaxDownloadsPerUser:    o.downloadsPerUser(),
 		CompressWorkers:        o.compressWorkers,
 		StallTimeout:           o.stallTimeout,
 		PresignTTL:             o.presignTTL,

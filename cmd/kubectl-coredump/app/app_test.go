@@ -17,6 +17,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/registry/httprange"
+	"example.io/coredump/pkg/registry/status"
+	"example.io/coredump/pkg/storage"
 )
 
 func TestList(t *testing.T) {
@@ -85,7 +88,7 @@ func waitFor(t *testing.T, ok func() bool) {
 // What a process has made up does nothing to a terminal, wherever it is shown.
 func TestHostileRecordIsShownSafely(t *testing.T) {
 	w := newWorld(t)
-	evil := "\x1b[2J\x1b]0;owned\x07\u202e\n\r../../etc/passwd"
+	evil := "\x1b[2J\x1b]0;owned\x07\u202e\u009b2J\x7f\n\r../../etc/passwd"
 	d := w.dump("checkout", time.Hour, []byte("core"))
 	d.Spec.Process.Executable, d.Spec.Process.Comm, d.Spec.Process.SignalName = evil, evil, evil
 	d.Spec.Image, d.Spec.ImageID, d.Spec.NodeName, d.Spec.PodUID, d.Spec.Capture.File = evil, evil, evil, evil, evil
@@ -95,7 +98,8 @@ func TestHostileRecordIsShownSafely(t *testing.T) {
 	frame := v1alpha1.CrashFrame{Address: evil, Module: evil, Offset: evil, BuildID: evil}
 	d.Status.Summary = &v1alpha1.CrashSummary{Text: evil, Signature: evil, BuildID: evil, Architecture: evil, Code: evil, Address: evil,
 		Frames: []v1alpha1.CrashFrame{frame}, Others: []v1alpha1.ThreadPlace{{TID: 1, CrashFrame: frame}}, Modules: []v1alpha1.CrashModule{{Path: evil, BuildID: evil, Start: evil}}}
-	for _, args := range [][]string{{"list"}, {"list", "-o", "wide"}, {"list", "-A"}, {"info", d.Name}, {"info", "checkout"}, {"download", d.Name, "-o", w.dir}} {
+	for _, args := range [][]string{{"list"}, {"list", "-o", "wide"}, {"list", "-A"}, {"list", "-o", "name"}, {"list", "-o", "json"}, {"list", "-o", "yaml"},
+		{"info", d.Name}, {"info", "checkout"}, {"info", d.Name, "-o", "json"}, {"info", d.Name, "-o", "yaml"}, {"download", d.Name, "-o", w.dir}} {
 		w.ends(0, nil, args...)
 	}
 	if files := w.files(); len(files) != 1 || !strings.HasPrefix(files[0], "app-passwd-") {
@@ -170,6 +174,16 @@ func TestDownloadsThatFail(t *testing.T) {
 				return false
 			}
 		}, 5, "the store is away"},
+		{"truncated object", func() {
+			w.serve = func(rw http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/dump") {
+					return false
+				}
+				err := &storage.Error{Op: "read", Key: "shop/checkout/app/x.core.zst", Kind: storage.ErrCorrupt, Err: errors.New("it has 1 bytes, its record says 2")}
+				refuse(rw, status.Of(r.Context(), err, v1alpha1.Resource("coredumps"), d.Name).(*apierrors.StatusError))
+				return true
+			}
+		}, 6, "it has 1 bytes, its record says 2\nNothing of it is kept"},
 		{"not allowed after all", func() { w.denied["dump"] = true }, 3, "coredump-downloader"},
 	} {
 		sum := d.Status.SHA256
@@ -193,6 +207,44 @@ func TestDownloadsThatFail(t *testing.T) {
 		{"download", "x", "--latest=-1"}, {"download", "x", "--parallel=0"}, {"debug", "x"}, {"debug", "x", "--executable=a", "--debugger-image=b"}, {"debug", "x", "y", "--executable=a"},
 		{"debug", "x", "--debugger=ed", "--executable=a"}, {"debug", "x", "--debugger-image=b", "--share=x"}} {
 		w.ends(2, []string{"See kubectl coredump --help."}, args...)
+	}
+}
+
+// A download says that it can be gone on with where that is so.
+func TestWhatIsKept(t *testing.T) {
+	w := newWorld(t)
+	content := make([]byte, 100_000)
+	d := w.dump("checkout", time.Hour, content)
+	for codec, kept := range map[string]bool{"zst": true, "gz": false} { // what is stored as gzip has no ranges
+		d.Status.Codec = codec
+		w.serve = func(rw http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/proxy"):
+				rw.WriteHeader(http.StatusOK)
+				_, _ = rw.Write(content[:1000])
+			case codec == "zst" || !strings.HasSuffix(r.URL.Path, "/dump"):
+				if r.Header.Get("Range") == "" || r.Header.Get("Range") == "bytes=0-0" {
+					return false
+				}
+				body := w.bodies[d.Name]
+				a := httprange.Decide(r.Method, r.Header, httprange.Representation{Size: int64(len(body)), ETag: `"x"`, Seekable: true})
+				a.SetHeader(rw.Header())
+				rw.WriteHeader(a.Code)
+				_, _ = rw.Write(body[a.Offset : a.Offset+a.Length/2])
+			default:
+				_, _ = rw.Write(content)
+				return true
+			}
+			_ = http.NewResponseController(rw).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		w.ends(5, []string{"broke off"}, "download", d.Name, "-o", w.dir, "--give-up-after=1ms")
+		if says := strings.Contains(w.err.String(), "is kept"); says != kept || kept != (len(w.files()) > 0) {
+			t.Errorf("%s: there are %v, and it says\n%s", codec, w.files(), w.err.String())
+		}
+		for _, f := range w.files() {
+			_ = os.Remove(filepath.Join(w.dir, f))
+		}
 	}
 }
 

@@ -4,12 +4,16 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/fetch"
 	"example.io/coredump/pkg/generated/clientset/versioned"
 )
@@ -58,5 +62,11 @@ func (s *session) object(namespace, name, format string) (*fetch.Object, error) 
 		return s.dumps.CoredumpV1alpha1().RESTClient().Get().Namespace(namespace).Resource("coredumps").Name(name).
 			SubResource(subresource).Param("format", format).URL().String()
 	}
-	return &fetch.Object{Client: client, Ranges: url("dump"), Whole: url("proxy")}, nil
+	return &fetch.Object{Client: client, Ranges: url("dump"), Whole: url("proxy"), Wrong: corrupt}, nil
+}
+
+// corrupt tells whether the server says that the stored object is not what its record says.
+func corrupt(e *fetch.StatusError) bool {
+	var said metav1.Status
+	return json.Unmarshal(e.Body, &said) == nil && apierrors.HasStatusCause(&apierrors.StatusError{ErrStatus: said}, v1alpha1.CauseCorrupt)
 }

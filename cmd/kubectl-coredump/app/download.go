@@ -155,7 +155,7 @@ func (d *downloader) file(ctx context.Context, dump *v1alpha1.CoreDump, dir stri
 	file, err := fetch.File(ctx, object, w, root, o)
 	end()
 	if err != nil {
-		return "", d.explain(ctx, err, dir)
+		return "", d.explain(ctx, err, dir, fetch.Kept(root, name))
 	}
 	return filepath.Join(dir, file), nil
 }
@@ -174,11 +174,11 @@ func (d *downloader) stream(ctx context.Context, dump *v1alpha1.CoreDump, out io
 	end := d.app.watchProgress(meter)
 	err = fetch.Stream(ctx, object, w, out, d.options(meter))
 	end()
-	return d.explain(ctx, err, "")
+	return d.explain(ctx, err, "", false)
 }
 
-// explain says what to do about an error.
-func (d *downloader) explain(ctx context.Context, err error, dir string) error {
+// explain says what to do about an error. Kept tells whether there is something in dir to go on with.
+func (d *downloader) explain(ctx context.Context, err error, dir string, kept bool) error {
 	var status *fetch.StatusError
 	switch {
 	case errors.As(err, &status) && status.Code == 403:
@@ -187,7 +187,7 @@ func (d *downloader) explain(ctx context.Context, err error, dir string) error {
 		return fmt.Errorf("%w in %s, which is not this core: move it away, or use another directory (-o)", err, dir)
 	case errors.Is(err, fetch.ErrBusy):
 		return fmt.Errorf("%w: another kubectl coredump fetches it into %s", err, dir)
-	case dir != "" && (errors.Is(err, fetch.ErrIncomplete) || errors.Is(err, fetch.ErrNoRoom)):
+	case kept && (errors.Is(err, fetch.ErrIncomplete) || errors.Is(err, fetch.ErrNoRoom)):
 		return fmt.Errorf("%w\nWhat has arrived is kept in %s: the same command goes on with it", err, dir)
 	case errors.Is(err, fetch.ErrWrong), errors.Is(err, fetch.ErrChanged):
 		return fmt.Errorf("%w\nNothing of it is kept. Tell whoever runs the object store", err)

@@ -256,13 +256,12 @@ func (l *lister) row(d *v1alpha1.CoreDump) (row []string) {
 	return row
 }
 
-// marshal writes an object as JSON or YAML. Both escape what is not printable.
+// marshal writes an object as JSON or YAML. Both escape most of what is not printable; the rest, which no record of ours has, becomes question marks.
 func marshal(w io.Writer, obj any, format string) error {
 	data, err := json.MarshalIndent(obj, "", "    ")
+	data = append([]byte(lines(string(data), len(data))), '\n')
 	if err == nil && format == "yaml" {
 		data, err = yaml.JSONToYAML(data)
-	} else {
-		data = append(data, '\n')
 	}
 	if err == nil {
 		_, err = w.Write(data)

@@ -53,7 +53,8 @@ func (s *Server) core(r *v1alpha1.CoreDump, name string, info storage.BodyInfo) 
 		Size:    r.Status.Size,
 		ModTime: r.Spec.Process.Time.Time,
 		Open:    func(ctx context.Context) (io.ReadCloser, error) { return s.Cores.OpenCore(ctx, r) },
-		ID:      "sha256:" + r.Status.SHA256,
+		// Not the sum alone: of a range nobody computes it, and the object may be another than the one of the record.
+		ID: "sha256:" + r.Status.SHA256 + " " + info.ID,
 	}
 	if info.Seekable {
 		f.OpenRange = func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
@@ -67,7 +68,7 @@ func (s *Server) core(r *v1alpha1.CoreDump, name string, info storage.BodyInfo) 
 			OpenRange: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 				return s.Cores.OpenBody(ctx, r, offset, length)
 			},
-			ID: f.ID + " " + info.ID,
+			ID: f.ID,
 		}
 	}
 	return f

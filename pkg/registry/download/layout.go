@@ -64,12 +64,23 @@ func (t *transfer) layOut(ctx context.Context, f Format, records []*v1alpha1.Cor
 		return content{}, err
 	}
 	e := encodings[f.Codec]
-	if uncompressed(records, f.Codec) <= maxUncompressed && tarball.Spliceable(files, e) || e == tarball.Plain {
+	if uncompressed(records, f.Codec) <= maxUncompressed && sized(records, infos, f.Codec) && tarball.Spliceable(files, e) || e == tarball.Plain {
 		archive, err := tarball.Splice(files, e)
 		return content{archive: archive}, err
 	}
 	archive, err := tarball.New(files)
 	return content{archive, f.Codec}, err
+}
+
+// sized tells whether what would be spliced is known to be as long as the header before it says. What is not is decompressed on the way, and so compared with its
+// record: a tar whose headers lie is taken for a good one by some programs.
+func sized(records []*v1alpha1.CoreDump, infos []storage.BodyInfo, c storage.Codec) bool {
+	for i, r := range records {
+		if storage.Codec(r.Status.Codec) == c && !infos[i].Sized {
+			return false
+		}
+	}
+	return true
 }
 
 // uncompressed is how many bytes of cores are not stored as the codec says.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
 
+	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/access"
 	"example.io/coredump/pkg/storage"
 )
@@ -24,7 +25,7 @@ import (
 const (
 	// retryStore is after how many seconds to come back when the store or kube-apiserver is away.
 	retryStore = 1
-	// retrySlot is after how many seconds to come back when there are too many downloads.
+	// retrySlot is after how many seconds to come back when there are too many downloads or watches.
 	retrySlot = 5
 )
 
@@ -52,13 +53,22 @@ func Of(ctx context.Context, err error, resource schema.GroupResource, name stri
 	case undecided:
 		return unavailable("kube-apiserver cannot be asked who may see this; try again later")
 	case errors.Is(err, storage.ErrCorrupt):
-		return apierrors.NewInternalError(err)
-	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrChanged):
+		return corrupt(err)
+	case errors.Is(err, storage.ErrChanged):
+		return unavailable("the stored object has just become another one; try again")
+	case errors.Is(err, storage.ErrUnavailable):
 		return unavailable("the object store is not available; try again later")
 	case errors.Is(err, storage.ErrDenied):
 		return apierrors.NewInternalError(errors.New("the object store refuses access to the coredump API server"))
 	}
 	return apierrors.NewInternalError(errors.New("unexpected; the log of the coredump API server has more"))
+}
+
+// corrupt has a cause, as other errors of the code pass and this one does not.
+func corrupt(err error) error {
+	internal := apierrors.NewInternalError(err)
+	internal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: v1alpha1.CauseCorrupt, Message: err.Error()}}
+	return internal
 }
 
 func unavailable(message string) error {
@@ -75,6 +85,11 @@ func TooManyDownloads(limit int) error {
 // TooManyDownloadsOfUser is what a download gets while limit others of the same user run.
 func TooManyDownloadsOfUser(limit int) error {
 	return apierrors.NewTooManyRequests(fmt.Sprintf("%d of your downloads are running, which is the limit for a user; try again later", limit), retrySlot)
+}
+
+// TooManyWatchesOfUser is what a watch gets while limit others of the same user are open.
+func TooManyWatchesOfUser(limit int) error {
+	return apierrors.NewTooManyRequests(fmt.Sprintf("%d of your watches are open, which is the limit for a user; watch a namespace in place of its pods", limit), retrySlot)
 }
 
 // PreconditionFailed is a 412.

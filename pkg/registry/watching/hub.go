@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/watch"
+	apirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -20,6 +22,8 @@ const (
 	linger = 5 * time.Minute
 	// maxIdle is of how many pollers that is kept.
 	maxIdle = 16
+	// maxPerUser is how many watches of one user may be open. Each may look at the bucket by itself, if it is of another pod than the others.
+	maxPerUser = 100
 )
 
 var (
@@ -77,6 +81,7 @@ type Hub struct {
 
 	mu      sync.Mutex
 	pollers map[pollerKey]*poller
+	users   map[string]int // the watches of each, none that is 0
 }
 
 // pollerKey is what those have in common who share a poller.
@@ -88,7 +93,7 @@ type pollerKey struct {
 // NewHub makes a hub.
 func NewHub(c Config) *Hub {
 	registerMetrics()
-	return &Hub{config: c, pollers: map[pollerKey]*poller{}}
+	return &Hub{config: c, pollers: map[pollerKey]*poller{}, users: map[string]int{}}
 }
 
 // Watch begins a watch, which ends with ctx or when it is stopped. Its errors are Statuses.
@@ -98,19 +103,46 @@ func (h *Hub) Watch(ctx context.Context, req Request) (watch.Interface, error) {
 		return nil, err
 	}
 	req.source = h.config.Source
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p := h.acquire(pollerKey{req.Scope, req.View})
 	w, err := p.join(ctx, req, from)
 	if err != nil {
 		h.release(p)
+		leave()
 		return nil, req.Status(err)
 	}
 	watches.Inc()
 	go func() {
+		defer leave()
 		defer h.release(p)
 		defer watches.Dec()
 		w.run(ctx)
 	}()
 	return w, nil
+}
+
+// enter counts a watch of the user of ctx until it is left. The error is a Status: he has too many.
+func (h *Hub) enter(ctx context.Context) (leave func(), err error) {
+	name := ""
+	if u, ok := apirequest.UserFrom(ctx); ok {
+		name = u.GetName()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.users[name] == maxPerUser {
+		return nil, status.TooManyWatchesOfUser(maxPerUser)
+	}
+	h.users[name]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.users[name]--; h.users[name] == 0 {
+			delete(h.users, name)
+		}
+	}, nil
 }
 
 // acquire gives the poller, which stays until it is released.

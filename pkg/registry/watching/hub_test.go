@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/authentication/user"
+	apirequest "k8s.io/apiserver/pkg/endpoints/request"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/revision"
@@ -184,6 +186,49 @@ func wants(t *testing.T, w watch.Interface, want ...string) {
 			t.Fatalf("got %q, want %q", got, line)
 		}
 	}
+}
+
+// TestAUserHasNoMoreThanSoManyWatches: each of another pod lists the bucket by itself.
+func TestAUserHasNoMoreThanSoManyWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, h := newBucket()
+		open := func(who string, i int) (watch.Interface, error) {
+			req := request(everything, metainternalversion.ListOptions{})
+			req.Scope.Pod = fmt.Sprintf("web-%d", i)
+			ctx, cancel := context.WithCancel(apirequest.WithUser(t.Context(), &user.DefaultInfo{Name: who}))
+			w, err := h.Watch(ctx, req)
+			t.Cleanup(cancel)
+			return w, err
+		}
+		var first watch.Interface
+		for i := range 100 {
+			w, err := open("alice", i)
+			if err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			if first == nil {
+				first = w
+			}
+		}
+		for range 3 {
+			if _, err := open("alice", 100); !apierrors.IsTooManyRequests(err) {
+				t.Errorf("one too many: %v", err)
+			}
+		}
+		before := b.lists()
+		time.Sleep(interval + time.Second)
+		if n := b.lists() - before; n < 90 || n > 110 {
+			t.Errorf("the bucket was listed %d times", n)
+		}
+		if _, err := open("bob", 100); err != nil {
+			t.Errorf("somebody else: %v", err)
+		}
+		first.Stop()
+		synctest.Wait()
+		if _, err := open("alice", 100); err != nil {
+			t.Errorf("in place of another: %v", err)
+		}
+	})
 }
 
 func TestWhoWatchesTheSameSharesAPoller(t *testing.T) {

@@ -342,6 +342,37 @@ func TestAReadThatCannotGoOnFails(t *testing.T) {
 	}
 }
 
+// TestAStoreThatDoesNotKnowIfMatch: not all that speak S3 do, and the bytes of two objects must not be mixed by them either.
+func TestAStoreThatDoesNotKnowIfMatch(t *testing.T) {
+	f := openFaulty(t, func(o *Options) { o.Attempts = 2 })
+	data := storagetest.Bytes(3 * mib)
+	put(t, f.direct, "ns/key", data)
+	obj, err := f.Stat(t.Context(), "ns/key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	break1, answers := cutAfter(1*mib, 1), 0
+	change := func(resp *http.Response) { // the second answer is about another object
+		if break1(resp); resp.Request.Method == http.MethodGet {
+			if answers++; answers > 1 {
+				resp.Header.Set("ETag", `"other"`)
+			}
+		}
+	}
+	f.answer.Store(&change)
+	r, err := f.Open(t.Context(), "ns/key", obj.ETag, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	n, err := io.Copy(io.Discard, r)
+	if storagetest.IsError(t, err, storage.ErrChanged, "ns/key"); n > 1*mib {
+		t.Errorf("read %d bytes", n)
+	}
+	_, err = f.Open(t.Context(), "ns/key", obj.ETag, 10, 10)
+	storagetest.IsError(t, err, storage.ErrChanged, "ns/key")
+}
+
 func TestAStoreThatHangsIsUnavailable(t *testing.T) {
 	f := openFaulty(t, func(o *Options) { o.Timeout, o.Attempts = time.Second, 1 })
 	put(t, f.direct, "ns/key", storagetest.Bytes(8*mib))

@@ -4,6 +4,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,9 +117,13 @@ func (r *reader) accept(ranged bool, out *s3.GetObjectOutput) error {
 	if want := fmt.Sprintf("bytes %d-", r.next); ranged && !strings.HasPrefix(aws.ToString(out.ContentRange), want) {
 		return fmt.Errorf("%w: asked for the bytes from %d on, it sends %.80q", storage.ErrUnavailable, r.next, aws.ToString(out.ContentRange))
 	}
+	// Not every store knows If-Match. A proxy may make a weak tag of a strong one.
+	if got := strings.TrimPrefix(unquote(out.ETag), `W/"`); got != "" && r.etag != "" && got != r.etag {
+		return fmt.Errorf("%w: its ETag is %.80q", storage.ErrChanged, got)
+	}
 	// Its end is the object's where that comes before ours.
 	r.end = min(r.end, r.next+*out.ContentLength)
-	r.etag, r.body = unquote(out.ETag), out.Body
+	r.etag, r.body = cmp.Or(r.etag, unquote(out.ETag)), out.Body
 	return nil
 }
 

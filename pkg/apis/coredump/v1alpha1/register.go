@@ -28,6 +28,9 @@ func Kind(kind string) schema.GroupKind {
 	return SchemeGroupVersion.WithKind(kind).GroupKind()
 }
 
+// CauseCorrupt is among the causes of a Status of code 500 where the stored object is not what its record says: asking again does not help.
+const CauseCorrupt metav1.CauseType = "Corrupt"
+
 // Resource names a resource of this group.
 func Resource(resource string) schema.GroupResource {
 	return SchemeGroupVersion.WithResource(resource).GroupResource()
