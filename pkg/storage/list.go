@@ -82,6 +82,8 @@ type Listing struct {
 	Key Key
 	// Record is nil where Err is not. It is shared: nobody changes it.
 	Record *v1alpha1.CoreDump
+	// Size is the length of the record in the bucket, in bytes.
+	Size int64
 	// Err is of kind ErrCorrupt and concerns this record alone.
 	Err error
 }
@@ -155,7 +157,7 @@ func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error], n i
 			}
 			rec := d.cache.get(e.Object)
 			if rec != nil {
-				result <- fetched{Listing: Listing{Key: e.Key, Record: rec}}
+				result <- fetched{Listing: Listing{Key: e.Key, Record: rec, Size: e.Object.Size}}
 			}
 			if !send(result) {
 				return
@@ -178,9 +180,9 @@ func (d *Dumps) readAhead(ctx context.Context, all iter.Seq2[Listed, error], n i
 func (d *Dumps) fetch(ctx context.Context, e Listed) fetched {
 	rec, err := d.record(ctx, e.Key, e.Object)
 	if errors.Is(err, ErrCorrupt) {
-		return fetched{Listing: Listing{Key: e.Key, Err: err}}
+		return fetched{Listing: Listing{Key: e.Key, Size: e.Object.Size, Err: err}}
 	}
-	return fetched{Listing: Listing{Key: e.Key, Record: rec}, err: err}
+	return fetched{Listing: Listing{Key: e.Key, Record: rec, Size: e.Object.Size}, err: err}
 }
 
 // Namespaces yields the names of the namespaces that have anything in the bucket, in the order of their keys. UnknownNamespace is none.

@@ -44,11 +44,16 @@ func (r *DumpREST) Connect(ctx context.Context, name string, _ runtime.Object, r
 		Name:      name,
 		Params:    download.Params{download.ParamContainer, download.ParamUID, download.ParamSince, download.ParamLatest},
 		Select: func(ctx context.Context, q download.Query) ([]*v1alpha1.CoreDump, error) {
-			dumps, err := r.endpoints.find(ctx, name)
-			if err != nil {
-				return nil, err
+			c := newChooser(q, name)
+			for l, err := range r.endpoints.dumps(ctx, name) {
+				if err == nil {
+					err = c.add(l.Record, l.Size)
+				}
+				if err != nil {
+					return nil, err
+				}
 			}
-			return choose(dumps, q, name)
+			return c.chosen()
 		},
 	}, responder), nil
 }

@@ -80,34 +80,26 @@ func (*REST) Categories() []string { return []string{"crashes"} }
 
 // Get sums up the dumps of the pod name, those that the user may see. There must be one.
 func (r *REST) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
-	dumps, err := r.find(ctx, name)
-	if err != nil {
-		return nil, status.Of(ctx, err, resource, name)
-	}
 	s := newSummary(request.NamespaceValue(ctx), name)
-	for _, d := range dumps {
-		s.add(d)
+	for l, err := range r.dumps(ctx, name) {
+		if err != nil {
+			return nil, status.Of(ctx, err, resource, name)
+		}
+		s.add(l.Record)
+	}
+	if s.count == 0 {
+		return nil, status.Of(ctx, storage.ErrNotFound, resource, name)
 	}
 	return s.endpoint(), nil
 }
 
-// find gives the dumps of the pod name that the user may see, at least one, in the order of their keys.
-func (r *REST) find(ctx context.Context, pod string) ([]*v1alpha1.CoreDump, error) {
+// dumps yields those of the pod name that the user may see, in the order of their keys.
+func (r *REST) dumps(ctx context.Context, pod string) iter.Seq2[storage.Listing, error] {
 	if !storage.ValidPod(pod) {
-		return nil, storage.ErrInvalid
+		return func(yield func(storage.Listing, error) bool) { yield(storage.Listing{}, storage.ErrInvalid) }
 	}
-	var dumps []*v1alpha1.CoreDump
 	namespace := request.NamespaceValue(ctx)
-	for l, err := range r.visible(ctx, namespace, storage.Scope{Namespace: namespace, Pod: pod}, "", &revision.Set{}) {
-		if err != nil {
-			return nil, err
-		}
-		dumps = append(dumps, l.Record)
-	}
-	if len(dumps) == 0 {
-		return nil, storage.ErrNotFound
-	}
-	return dumps, nil
+	return r.visible(ctx, namespace, storage.Scope{Namespace: namespace, Pod: pod}, "", &revision.Set{})
 }
 
 // visible yields the dumps in scope that the user of a request in the namespace may see. Records that cannot be understood are
