@@ -35,15 +35,26 @@ func (b *Batch) Shared(compute func() (any, error)) (any, error) {
 	return b.shared, nil
 }
 
+func (b *Batch) bytes() (n int64) {
+	for _, c := range b.Changes {
+		n += c.size
+	}
+	return n
+}
+
 // history is what was found last. It goes back without a gap to its floor.
 type history struct {
 	floor   time.Time
 	batches []*Batch
 	changes int
+	bytes   int64 // of the records, as they are in the bucket
 }
 
-// maxHistory bounds the changes in a history. Each may keep a record from being forgotten.
-const maxHistory = 2000
+// maxHistory and maxBytes bound the changes in a history. Each may keep a record from being forgotten.
+const (
+	maxHistory = 2000
+	maxBytes   = 16 << 20
+)
 
 // restart forgets everything before t.
 func (h *history) restart(t time.Time) { *h = history{floor: t} }
@@ -51,9 +62,11 @@ func (h *history) restart(t time.Time) { *h = history{floor: t} }
 func (h *history) add(b *Batch) {
 	h.batches = append(h.batches, b)
 	h.changes += len(b.Changes)
-	for h.changes > maxHistory {
+	h.bytes += b.bytes()
+	for h.changes > maxHistory || h.bytes > maxBytes {
 		h.floor = h.batches[0].end
 		h.changes -= len(h.batches[0].Changes)
+		h.bytes -= h.batches[0].bytes()
 		h.batches[0] = nil
 		h.batches = h.batches[1:]
 	}

@@ -65,4 +65,6 @@ type Change struct {
 	Dump *v1alpha1.CoreDump
 	// Bare is true for a deleted dump of which nothing is known any more but its key. Selectors cannot tell whether they fit.
 	Bare bool
+
+	size int64 // of the record, in bytes
 }

@@ -438,3 +438,17 @@ func TestTheHistoryIsBounded(t *testing.T) {
 		t.Errorf("%d batches, want 2", len(got))
 	}
 }
+
+// Long records count by their length: pods can have records of a hundred KiB.
+func TestTheHistoryOfLongRecordsIsShorter(t *testing.T) {
+	var h history
+	for i := range maxHistory {
+		h.add(&Batch{Changes: []Change{{size: 128 << 10}}, end: time.Unix(int64(i), 0)})
+	}
+	if want := maxBytes / (128 << 10); h.changes != want || h.bytes > maxBytes {
+		t.Errorf("%d changes of %d bytes, want %d", h.changes, h.bytes, want)
+	}
+	if want := time.Unix(int64(maxHistory-h.changes-1), 0); !h.floor.Equal(want) {
+		t.Errorf("it goes back to %v, want %v", h.floor, want)
+	}
+}

@@ -26,7 +26,7 @@ const (
 	recent = 30 * time.Second
 	// bookmarkEvery is how often clients are told the time when nothing happens. They resume from it.
 	bookmarkEvery = time.Minute
-	// maxChanges bounds what one poll may find; with more than that it is cheaper for clients to list again.
+	// maxChanges, and maxBytes of records, bound what one poll may find; with more than that it is cheaper for clients to list again.
 	maxChanges = 2000
 	// pollTimeout bounds a poll.
 	pollTimeout = 5 * time.Minute
@@ -219,7 +219,7 @@ func (p *poller) poll(ctx context.Context) (err error) {
 	var changes []Change
 	switch {
 	case !primed:
-	case d.len() > maxChanges:
+	case d.len() > maxChanges || d.bytes() > maxBytes:
 		expire = "too much has changed at a time"
 	default:
 		var known bool
@@ -263,7 +263,7 @@ func (p *poller) changes(ctx context.Context, d *difference) (changes []Change, 
 	for _, l := range d.deleted {
 		switch rec := p.config.Source.Remembered(l); {
 		case rec != nil && p.key.view.Sees(rec):
-			changes = append(changes, Change{Type: watch.Deleted, Dump: rec})
+			changes = append(changes, Change{Type: watch.Deleted, Dump: rec, size: l.Object.Size})
 		case rec != nil:
 		case p.key.view.Everything:
 			changes = append(changes, Change{Type: watch.Deleted, Dump: storage.Bare(l.Key), Bare: true})
@@ -289,7 +289,7 @@ func (p *poller) changes(ctx context.Context, d *difference) (changes []Change, 
 			case l.Err != nil:
 				p.config.Unreadable(ctx, l.Key, l.Err)
 			case p.key.view.Sees(l.Record):
-				changes = append(changes, Change{Type: kind.event, Dump: l.Record})
+				changes = append(changes, Change{Type: kind.event, Dump: l.Record, size: l.Size})
 			}
 		}
 		*kind.listed = there

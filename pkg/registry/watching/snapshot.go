@@ -22,7 +22,8 @@ type snapshot struct {
 
 type seen struct {
 	etag     string
-	modified int64  // in nanoseconds
+	modified int64 // in nanoseconds
+	size     int64
 	poll     uint64 // the last one that saw it
 }
 
@@ -33,6 +34,14 @@ type difference struct {
 }
 
 func (d *difference) len() int { return len(d.added) + len(d.modified) + len(d.deleted) }
+
+// bytes is how long the records are that are new.
+func (d *difference) bytes() (n int64) {
+	for _, l := range slices.Concat(d.added, d.modified) {
+		n += l.Object.Size
+	}
+	return n
+}
 
 // compare lists the bucket. It does not change what the snapshot has until apply is called.
 func (s *snapshot) compare(ctx context.Context, source Source, scope storage.Scope) (d difference, err error) {
@@ -68,7 +77,7 @@ func (s *snapshot) compare(ctx context.Context, source Source, scope storage.Sco
 // listed gives what the bucket said of the record.
 func (s *seen) listed(key string) storage.Listed {
 	e, _ := storage.ParseKey(key) // it was understood before
-	return storage.Listed{Entry: e, Object: storage.Object{Key: key, ETag: s.etag, LastModified: time.Unix(0, s.modified)}}
+	return storage.Listed{Entry: e, Object: storage.Object{Key: key, Size: s.size, ETag: s.etag, LastModified: time.Unix(0, s.modified)}}
 }
 
 func (s *snapshot) apply(d difference) {
@@ -76,7 +85,7 @@ func (s *snapshot) apply(d difference) {
 		if s.seen[l.Object.Key] == nil {
 			s.set.Add(l.Object.Key)
 		}
-		s.seen[l.Object.Key] = &seen{l.Object.ETag, l.Object.LastModified.UnixNano(), s.poll}
+		s.seen[l.Object.Key] = &seen{l.Object.ETag, l.Object.LastModified.UnixNano(), l.Object.Size, s.poll}
 	}
 	for _, l := range d.deleted {
 		s.set.Remove(l.Object.Key)
