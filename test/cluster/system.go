@@ -117,7 +117,7 @@ func (s *System) StartAPIServer(ctx context.Context, args ...string) (*Process, 
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.start("apiserver", nil, append([]string{
+	p, err := s.start("apiserver", []string{"GOMEMLIMIT=400MiB"}, append([]string{ // as in artifacts/base
 		"--store=" + s.Store.URL(), "--bind-address=127.0.0.1", "--secure-port=" + s.port,
 		"--tls-cert-file=" + serving.Cert, "--tls-private-key-file=" + serving.Key,
 		"--kubeconfig=" + config, "--authentication-kubeconfig=" + config, "--authorization-kubeconfig=" + config,

@@ -34,9 +34,13 @@ func (r *REST) List(ctx context.Context, opts *metainternalversion.ListOptions) 
 	last, more := "", false
 	var seen revision.Set
 	q := newQuery(namespace, opts)
+	room := r.room.list(ctx)
 	for d, err := range r.visible(ctx, q, p.After, p.Limit, &seen) {
 		if err != nil {
 			return nil, status.Of(ctx, err, resource, "")
+		}
+		if err := room.take(d.Size); err != nil {
+			return nil, err
 		}
 		list.Items = append(list.Items, *d.Record)
 		last = d.Key.Record()

@@ -49,11 +49,12 @@ type REST struct {
 	unreadable *unreadable.Reporter
 	hub        *watching.Hub
 	now        func() time.Time
+	room       room
 }
 
 // NewREST makes the storage. Now is the clock of ages.
 func NewREST(store Store, rule *access.Rule, unreadable *unreadable.Reporter, hub *watching.Hub, now func() time.Time) *REST {
-	return &REST{store: store, rule: rule, unreadable: unreadable, hub: hub, now: now}
+	return &REST{store: store, rule: rule, unreadable: unreadable, hub: hub, now: now, room: room{limit: maxListed}}
 }
 
 // New gives an empty object.

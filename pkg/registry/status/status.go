@@ -92,6 +92,14 @@ func TooManyWatchesOfUser(limit int) error {
 	return apierrors.NewTooManyRequests(fmt.Sprintf("%d of your watches are open, which is the limit for a user; watch a namespace in place of its pods", limit), retrySlot)
 }
 
+// TooManyLists is what a list gets while others have taken all of the bytes that lists may have.
+func TooManyLists(limit int64) error {
+	return apierrors.NewTooManyRequests(fmt.Sprintf("lists of %d MiB are being answered, which is the limit; try again later, or ask for it in pages, with the parameter limit", limit>>20), retrySlot)
+}
+
+// TooLarge is a 413.
+func TooLarge(message string) error { return apierrors.NewRequestEntityTooLargeError(message) }
+
 // PreconditionFailed is a 412.
 func PreconditionFailed(message string) error {
 	return failure(http.StatusPreconditionFailed, "PreconditionFailed", message)
