@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// listNamespace has the dumps, and as many objects in etcd.
-	listNamespace = "lists"
+	// listNamespaces is how many namespaces have the dumps, and as many objects in etcd.
+	listNamespaces = 10
 	// dumpsPerPod is how many dumps a pod has. They are in one directory of the store.
 	dumpsPerPod = 10
 	// repeats is how often a list is repeated, by each in turn.
@@ -42,15 +42,16 @@ const (
 
 // lists is how long lists of some number of dumps take.
 type lists struct {
-	first    time.Duration // right after the server has started
-	repeated time.Duration // kubectl get of the dumps
+	one      time.Duration // kubectl get of one namespace, right after the server has started
+	first    time.Duration // of all, right after that
+	repeated time.Duration // of all
 	whole    time.Duration // the same as JSON, in one piece
 	etcd     time.Duration // kubectl get of as many ConfigMaps of the size of a record
 	aws      time.Duration // aws s3 ls --recursive
 	peakMiB  float64       // of apiserver
 }
 
-// lists has kubectl list n dumps of one namespace, through kube-apiserver, once a round for each n.
+// lists has kubectl list n dumps, of one namespace and of all, through kube-apiserver, once a round for each n.
 func (r *round) lists(ctx context.Context, n int) (l lists, err error) {
 	if l, ok := r.listed[n]; ok {
 		return l, nil
@@ -85,8 +86,8 @@ func (r *round) lists(ctx context.Context, n int) (l lists, err error) {
 	if l.peakMiB, err = peakMiB(server.PID()); err != nil {
 		return l, err
 	}
-	progress("%d dumps: first %.2fs, repeated %.2fs, as JSON in one piece %.2fs, etcd %.2fs, aws s3 ls %.2fs; apiserver %.1f MiB", n,
-		l.first.Seconds(), l.repeated.Seconds(), l.whole.Seconds(), l.etcd.Seconds(), l.aws.Seconds(), l.peakMiB)
+	progress("%d dumps: first of one namespace %.2fs, of all %.2fs, repeated %.2fs, as JSON in one piece %.2fs, etcd %.2fs, aws s3 ls %.2fs; apiserver %.1f MiB", n,
+		l.one.Seconds(), l.first.Seconds(), l.repeated.Seconds(), l.whole.Seconds(), l.etcd.Seconds(), l.aws.Seconds(), l.peakMiB)
 	if r.listed == nil {
 		r.listed = map[int]lists{}
 	}
@@ -95,7 +96,10 @@ func (r *round) lists(ctx context.Context, n int) (l lists, err error) {
 }
 
 func (l *lists) measure(ctx context.Context, r *round, c *cluster.Cluster, n int) (err error) {
-	dumps := func() (time.Duration, error) { return timedGet(ctx, c, "coredumps", n) }
+	if l.one, err = timedGet(ctx, c, n/listNamespaces, "coredumps", "-n", listNamespace(0)); err != nil {
+		return err
+	}
+	dumps := func() (time.Duration, error) { return timedGet(ctx, c, n, "coredumps", "-A") }
 	if l.first, err = dumps(); err != nil {
 		return err
 	}
@@ -106,7 +110,7 @@ func (l *lists) measure(ctx context.Context, r *round, c *cluster.Cluster, n int
 			return err
 		}
 		ours = append(ours, took)
-		if took, err = timedGet(ctx, c, "configmaps", n); err != nil {
+		if took, err = timedGet(ctx, c, n, "configmaps", "-A", "-l", "bench"); err != nil {
 			return err
 		}
 		theirs = append(theirs, took)
@@ -123,16 +127,19 @@ func (l *lists) measure(ctx context.Context, r *round, c *cluster.Cluster, n int
 	return err
 }
 
-// timedGet has kubectl print the objects, which it fetches in pages of 500, as it does.
-func timedGet(ctx context.Context, c *cluster.Cluster, resource string, n int) (time.Duration, error) {
+// listNamespace is the name of one of the namespaces.
+func listNamespace(i int) string { return fmt.Sprintf("lists-%d", i) }
+
+// timedGet has kubectl print n objects, which it fetches in pages of 500, as it does.
+func timedGet(ctx context.Context, c *cluster.Cluster, n int, args ...string) (time.Duration, error) {
 	start := time.Now()
-	out, err := c.Kubectl(ctx, c.Admin, "get", resource, "-n", listNamespace, "--no-headers")
+	out, err := c.Kubectl(ctx, c.Admin, append([]string{"get", "--no-headers"}, args...)...)
 	if err != nil {
 		return 0, err
 	}
 	took := time.Since(start)
-	if got := strings.Count(string(out), "\n"); got < n || got > n+1 { // kube-apiserver has a ConfigMap of its own in every namespace
-		return 0, fmt.Errorf("kubectl get %s has %d lines, want %d", resource, got, n)
+	if got := strings.Count(string(out), "\n"); got != n {
+		return 0, fmt.Errorf("kubectl get %v has %d lines, want %d", args, got, n)
 	}
 	return took, nil
 }
@@ -158,7 +165,7 @@ func (r *round) plant(n int) (size int, err error) {
 	begin := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
 	for i := range n {
 		at := begin.Add(time.Duration(i) * time.Second)
-		k := storage.Key{Namespace: listNamespace, Pod: fmt.Sprintf("checkout-5d8f7c9b4-%05d", i/dumpsPerPod), Container: container, ID: storage.NewID(at, fmt.Sprint(i))}
+		k := storage.Key{Namespace: listNamespace(i * listNamespaces / n), Pod: fmt.Sprintf("checkout-5d8f7c9b4-%05d", i/dumpsPerPod), Container: container, ID: storage.NewID(at, fmt.Sprint(i))}
 		data, err := storage.EncodeRecord(k, exampleRecord(k, at, i))
 		if err != nil {
 			return 0, err
@@ -209,15 +216,17 @@ func createObjects(ctx context.Context, c *cluster.Cluster, n, size int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: listNamespace}}, metav1.CreateOptions{}); err != nil {
-		return err
+	for i := range listNamespaces {
+		if _, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: listNamespace(i)}}, metav1.CreateOptions{}); err != nil {
+			return err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(creators)
 	for i := range n {
 		group.Go(func() error {
-			m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("checkout-5d8f7c9b4-%06d", i)}, Data: map[string]string{"record": strings.Repeat("x", size)}}
-			_, err := client.CoreV1().ConfigMaps(listNamespace).Create(ctx, m, metav1.CreateOptions{})
+			m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("checkout-5d8f7c9b4-%06d", i), Labels: map[string]string{"bench": ""}}, Data: map[string]string{"record": strings.Repeat("x", size)}}
+			_, err := client.CoreV1().ConfigMaps(listNamespace(i*listNamespaces/n)).Create(ctx, m, metav1.CreateOptions{})
 			return err
 		})
 	}
@@ -243,6 +252,7 @@ func listRatio(n int, first, second func(lists) time.Duration) func(context.Cont
 	}
 }
 
+func oneNamespace(l lists) time.Duration { return l.one }
 func firstList(l lists) time.Duration    { return l.first }
 func repeatedList(l lists) time.Duration { return l.repeated }
 func wholeList(l lists) time.Duration    { return l.whole }
@@ -263,6 +273,7 @@ func listBenchmarks(n int, suffix string, most float64, seldom bool) []benchmark
 		asked = "list_" + suffix
 	}
 	return []benchmark{
+		{name: "list_" + suffix + "_first_namespace_s", unit: "s", rounds: 1, asked: asked, measure: seconds(n, oneNamespace)},
 		{name: "list_" + suffix + "_first_s", unit: "s", rounds: 1, asked: asked, measure: seconds(n, firstList)},
 		{name: "list_" + suffix + "_repeated_s", unit: "s", rounds: 1, asked: asked, measure: seconds(n, repeatedList)},
 		{name: "list_" + suffix + "_json_s", unit: "s", rounds: 1, asked: asked, measure: seconds(n, wholeList)},
