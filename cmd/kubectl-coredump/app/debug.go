@@ -21,7 +21,7 @@ import (
 )
 
 // debuggers make the command line that opens a core: options, then files. root is where the files of the crashed container are, empty for here; executable may be
-// empty. None of them reads a startup file, and gdb loads no script that a core or what it names brings along.
+// empty, but not for delve. None of them runs commands of a startup file, and gdb loads no script that a core or what it names brings along.
 var debuggers = map[string]func(root, executable, core string) (options, files []string){
 	"gdb": func(root, executable, core string) (options, files []string) {
 		options = []string{"gdb", "-nx", "-iex", "set auto-load off"}
@@ -36,7 +36,8 @@ var debuggers = map[string]func(root, executable, core string) (options, files [
 	"lldb": func(root, executable, core string) (options, files []string) {
 		options = []string{"lldb", "--no-lldbinit"}
 		if root != "" {
-			options = append(options, "-O", "settings set target.exec-search-paths "+root+"/lib "+root+"/usr/lib")
+			// By the platform of this machine lldb would take libraries from its own image.
+			options = append(options, "-O", "platform select --sysroot "+root+" remote-linux")
 		}
 		files = []string{"--core", core}
 		if executable != "" {
@@ -45,7 +46,8 @@ var debuggers = map[string]func(root, executable, core string) (options, files [
 		return options, files
 	},
 	"delve": func(_, executable, core string) (options, files []string) {
-		return []string{"dlv", "core"}, []string{executable, core}
+		// Without it, dlv takes no commands from a pipe, as the others do.
+		return []string{"dlv", "core", "--allow-non-terminal-interactive"}, []string{executable, core}
 	},
 }
 

@@ -35,7 +35,7 @@ func TestDebugHere(t *testing.T) {
 	for debugger, want := range map[string][]string{
 		"gdb":   {"gdb", "-nx", "-iex", "set auto-load off", "-batch", "-ex", "bt", executable, core},
 		"lldb":  {"lldb", "--no-lldbinit", "-batch", "-ex", "bt", "--core", core, executable},
-		"delve": {"dlv", "core", "-batch", "-ex", "bt", executable, core},
+		"delve": {"dlv", "core", "--allow-non-terminal-interactive", "-batch", "-ex", "bt", executable, core},
 	} {
 		var ran Program
 		w.exec = func(_ context.Context, p Program) error { ran = p; return nil }
@@ -139,6 +139,16 @@ func TestDebugInAPod(t *testing.T) {
 		if code := run(); code != 6 || !slices.Equal(w.deleted, []string{"coredump-debug-x1"}) {
 			t.Errorf("%d, deleted %v: %s", code, w.deleted, w.err.String())
 		}
+	}
+}
+
+// delve takes an executable and a core, and no core alone: nobody waits for a pod to hear that.
+func TestDelveInAPodWantsTheExecutable(t *testing.T) {
+	w := newWorld(t)
+	w.dump("checkout", time.Hour, []byte("core")).Spec.Process.Executable = ""
+	w.ends(2, []string{"--program"}, "debug", "checkout", "--debugger=delve", "--debugger-image=delve:1")
+	if len(w.pods) != 0 {
+		t.Errorf("made %v", w.pods)
 	}
 }
 

@@ -88,9 +88,12 @@ func (d *downloader) debugInPod(ctx context.Context, dump *v1alpha1.CoreDump, o 
 		program = dump.Spec.Process.Executable
 	}
 	executable := ""
-	if path.IsAbs(program) {
+	switch {
+	case path.IsAbs(program):
 		executable = "@ROOT@" + path.Clean(program)
-	} else {
+	case o.debugger == "delve":
+		return usage("delve opens no core without its executable, and the record has no path of it: say it with --program")
+	default:
 		fmt.Fprintf(d.app.ErrOut, "warning: the record has no path of the executable: say it with --program\n")
 	}
 	o.secrets = append(slices.Clone(o.secrets), d.pullSecrets(ctx, dump)...)
