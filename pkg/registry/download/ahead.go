@@ -33,15 +33,22 @@ func readAhead(r io.Reader, length int64) *ahead {
 func (a *ahead) read(r io.Reader) {
 	defer close(a.full)
 	for p := range a.empty {
-		n, err := io.ReadFull(r, p.b[:cap(p.b)])
-		if err == io.ErrUnexpectedEOF {
-			err = io.EOF
-		}
+		n, err := fill(r, p.b[:cap(p.b)])
 		a.full <- piece{p.b[:n], err}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// fill reads until b is full or there is an error. Not io.ReadFull, which has the same error for an end within b and for a reader that was cut off.
+func fill(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	return n, err
 }
 
 // writeTo passes everything on to w.
