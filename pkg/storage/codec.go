@@ -140,15 +140,16 @@ func (plainWriter) Abort()       {}
 
 type gzipWriter struct {
 	*pgzip.Writer
-	closed bool
+	closed bool // well
 }
 
 func (g *gzipWriter) Close() error {
-	g.closed = true
-	return g.Writer.Close()
+	err := g.Writer.Close()
+	g.closed = err == nil
+	return err
 }
 
-// Abort writes the trailer to nowhere: without a Close the goroutines would stay.
+// Abort writes the trailer to nowhere: without a Close that went well the goroutines would stay.
 func (g *gzipWriter) Abort() {
 	if !g.closed {
 		g.Reset(io.Discard)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -125,4 +126,37 @@ func FuzzDecompress(f *testing.F) {
 			t.Errorf("got %v, want %v", err, ErrCorrupt)
 		}
 	})
+}
+
+// A reader that goes away while the last blocks are on their way is noticed by Close. The goroutines end all the same.
+func TestNothingIsLeftOfAStreamThatCouldNotBeClosed(t *testing.T) {
+	for _, c := range []Codec{CodecZstd, CodecGzip} {
+		t.Run(string(c), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // fails where a goroutine is left
+				w, err := c.NewWriter(gone{}, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Write(make([]byte, gzipBlock)); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+					t.Fatal(err)
+				}
+				synctest.Wait() // it has been tried to write the block
+				if err := w.Close(); !errors.Is(err, io.ErrClosedPipe) {
+					t.Errorf("closed: %v", err)
+				}
+				w.Abort()
+				w.Abort()
+			})
+		})
+	}
+}
+
+// gone takes the header of gzip and nothing else.
+type gone struct{}
+
+func (gone) Write(p []byte) (int, error) {
+	if len(p) <= 10 {
+		return len(p), nil
+	}
+	return 0, io.ErrClosedPipe
 }
