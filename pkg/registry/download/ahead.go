@@ -3,7 +3,11 @@
 
 package download
 
-import "io"
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+)
 
 // ahead reads the next chunk while one is being sent. Whole chunks, and always one that is ready, take fewer frames, and wake fewer goroutines here and in
 // kube-apiserver, than the few KiB that a store gives at a time.
@@ -32,6 +36,11 @@ func readAhead(r io.Reader, length int64) *ahead {
 
 func (a *ahead) read(r io.Reader) {
 	defer close(a.full)
+	defer func() { // decoders of what strangers have stored are behind r: in a handler a panic ends one request, but here it would end the server
+		if v := recover(); v != nil {
+			a.full <- piece{err: fmt.Errorf("read ahead: panic: %v\n%s", v, debug.Stack())}
+		}
+	}()
 	for p := range a.empty {
 		n, err := fill(r, p.b[:cap(p.b)])
 		a.full <- piece{p.b[:n], err}

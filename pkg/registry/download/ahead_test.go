@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 )
@@ -62,3 +63,21 @@ func (f failing) Write([]byte) (int, error) { return 0, f.err }
 type counted struct{ n int }
 
 func (c *counted) Read(p []byte) (int, error) { c.n += len(p); return len(p), nil }
+
+// Decoders of what strangers have stored are among what is read. One that panics ends its request, as it did in the handler, and not the server.
+func TestAPanicOfWhatIsReadAheadEndsTheRequestAlone(t *testing.T) {
+	var sent bytes.Buffer
+	a := readAhead(io.MultiReader(strings.NewReader(strings.Repeat("x", 2*chunk)), panics{}), 3*chunk)
+	err := a.writeTo(&sent)
+	if err == nil || !strings.Contains(err.Error(), "index out of range") || !strings.Contains(err.Error(), "panics.Read") {
+		t.Errorf("got %v, want the panic and where it was", err)
+	}
+	if sent.Len() != 2*chunk {
+		t.Errorf("%d bytes were sent", sent.Len())
+	}
+	a.close()
+}
+
+type panics struct{}
+
+func (panics) Read([]byte) (int, error) { panic("index out of range") }
