@@ -46,8 +46,14 @@ func newClient(w http.ResponseWriter, stall time.Duration) (*client, error) {
 	return c, nil
 }
 
-// release ends the watchdog. The connection may have another request after that.
-func (c *client) release() { c.watchdog.stop() }
+// release ends the watchdog. The connection may have another request after that, unless sending failed: then a deadline that has passed stays, so that nothing waits for the
+// client any more. The watchdog may have bitten just when a step came to its end, well after all.
+func (c *client) release() {
+	c.watchdog.stop()
+	if c.failure() == nil {
+		_ = c.rc.SetWriteDeadline(time.Time{})
+	}
+}
 
 func (c *client) Write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
