@@ -4,6 +4,8 @@
 package coredumpendpoint
 
 import (
+	"cmp"
+	"container/heap"
 	"fmt"
 	"maps"
 	"slices"
@@ -32,13 +34,37 @@ type chooser struct {
 	pod   string
 	// all are summed up, as are those of the container, and of those the ones of the UID: to say what there would be.
 	all, ofContainer, ofUID *summary
-	kept                    []kept
+	kept                    oldestFirst
 	size                    int64 // of the records of kept
+	// lost is the newest that was dropped for its length alone, though the query may ask for it: kept has nothing older. Nil where none was.
+	lost *kept
 }
 
 type kept struct {
 	dump *v1alpha1.CoreDump
 	size int64
+	n    int64 // in the order that they came in
+}
+
+// older tells which of two goes first where the latest are asked for. Of the same time it is the one that came last.
+func (k kept) older(than kept) bool {
+	t := k.dump.Spec.Process.Time.Compare(than.dump.Spec.Process.Time.Time)
+	return t < 0 || t == 0 && k.n > than.n
+}
+
+// oldestFirst is a heap.
+type oldestFirst []kept
+
+func (o oldestFirst) Len() int           { return len(o) }
+func (o oldestFirst) Less(i, j int) bool { return o[i].older(o[j]) }
+func (o oldestFirst) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
+func (o *oldestFirst) Push(k any)        { *o = append(*o, k.(kept)) }
+func (o *oldestFirst) Pop() any {
+	last := len(*o) - 1
+	k := (*o)[last]
+	(*o)[last] = kept{} // its record may be forgotten
+	*o = (*o)[:last]
+	return k
 }
 
 func newChooser(q download.Query, pod string) *chooser {
@@ -57,44 +83,33 @@ func (c *chooser) add(d *v1alpha1.CoreDump, size int64) error {
 		return nil
 	}
 	c.ofUID.add(d)
-	if d.Spec.Process.Time.Time.Before(q.Since) {
+	if !q.Since.IsZero() && d.Spec.Process.Time.Time.Before(q.Since) { // a record may be of the year 0
 		return nil
 	}
-	c.kept = append(c.kept, kept{d, size})
+	k := kept{d, size, c.all.count}
+	if c.lost != nil && k.older(*c.lost) {
+		return nil
+	}
+	heap.Push(&c.kept, k)
 	c.size += size
-	if q.Latest > 0 && len(c.kept) >= 2*q.Latest {
-		c.keepLatest()
+	if q.Latest == 0 && c.size > maxRecords {
+		return errTooLong()
 	}
-	if c.size > maxRecords {
-		c.keepLatest()
-	}
-	if c.size > maxRecords {
-		return apierrors.NewBadRequest(fmt.Sprintf("the records of the core dumps that are asked for have more than %d MiB, as those of pods with very large labels do; narrow it with container, uid, since or latest", maxRecords>>20))
+	for q.Latest > 0 && (len(c.kept) > q.Latest || c.size > maxRecords) {
+		oldest := heap.Pop(&c.kept).(kept)
+		c.size -= oldest.size
+		if len(c.kept) < q.Latest { // unless enough newer ones are still to come
+			c.lost = &oldest
+		}
 	}
 	return nil
 }
 
-// keepLatest keeps the newest where the query asks for those only, in the order that they came in.
-func (c *chooser) keepLatest() {
-	if c.query.Latest == 0 || len(c.kept) <= c.query.Latest {
-		return
-	}
-	byTime := slices.Clone(c.kept)
-	slices.SortStableFunc(byTime, func(a, b kept) int {
-		return b.dump.Spec.Process.Time.Compare(a.dump.Spec.Process.Time.Time)
-	})
-	chosen := map[*v1alpha1.CoreDump]bool{}
-	for _, k := range byTime[:c.query.Latest] {
-		chosen[k.dump] = true
-	}
-	c.kept = slices.DeleteFunc(c.kept, func(k kept) bool { return !chosen[k.dump] })
-	c.size = 0
-	for _, k := range c.kept {
-		c.size += k.size
-	}
+func errTooLong() error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the records of the core dumps that are asked for have more than %d MiB, as those of pods with very large labels do; narrow it with container, uid, since or latest", maxRecords>>20))
 }
 
-// chosen gives the dumps, at least one. Where a condition of the query leaves nothing, the error is a Status that says what there would be.
+// chosen gives the dumps, at least one, in the order that they came in. Nothing is added after that. Where a condition of the query leaves nothing, the error is a Status that says what there would be.
 func (c *chooser) chosen() ([]*v1alpha1.CoreDump, error) {
 	q := c.query
 	switch {
@@ -106,11 +121,13 @@ func (c *chooser) chosen() ([]*v1alpha1.CoreDump, error) {
 	case c.ofUID.count == 0:
 		return nil, nothing(c.pod, "there is no core dump of a pod %q with the UID %s; there are dumps of: %s",
 			c.pod, q.UID, names(uidsOf(c.ofContainer.uids)))
+	case c.lost != nil && len(c.kept) < q.Latest:
+		return nil, errTooLong()
 	case len(c.kept) == 0:
 		return nil, nothing(c.pod, "there is no core dump of pod %q since %s; the newest is of %s",
 			c.pod, q.Since.UTC().Format(time.RFC3339), c.ofUID.newest.UTC().Format(time.RFC3339))
 	}
-	c.keepLatest()
+	slices.SortFunc(c.kept, func(a, b kept) int { return cmp.Compare(a.n, b.n) })
 	dumps := make([]*v1alpha1.CoreDump, 0, len(c.kept))
 	for _, k := range c.kept {
 		dumps = append(dumps, k.dump)
