@@ -153,6 +153,9 @@ func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
 			return n, r.err
 		}
 		m, err := w.Write(r.rest)
+		if err == nil && m != len(r.rest) {
+			err = io.ErrShortWrite
+		}
 		n += int64(m)
 		r.rest = r.rest[m:]
 		r.left -= int64(m)

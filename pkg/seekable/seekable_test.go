@@ -343,3 +343,33 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// short takes less than it is given and does not say why.
+type short struct{ n, calls int }
+
+func (s *short) Write(p []byte) (int, error) {
+	if s.calls++; s.calls > 10 {
+		return 0, errors.New("it is tried again and again")
+	}
+	return min(len(p), s.n), nil
+}
+
+func TestAWriterThatTakesTooLittleIsNotGivenTheRest(t *testing.T) {
+	b := compress(t, likeCore(5000), Options{FrameSize: 1000})
+	src := &requests{b: b}
+	table, err := ReadTable(t.Context(), src.Open, int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 10} {
+		r, err := Open(t.Context(), table, src.Open, 0, table.Size(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &short{n: n}
+		if m, err := io.Copy(w, r); err != io.ErrShortWrite || m != int64(n) || w.calls != 1 {
+			t.Errorf("%d bytes after %d calls, %v", m, w.calls, err)
+		}
+		r.Close()
+	}
+}
