@@ -12,8 +12,15 @@ import (
 )
 
 // maxListed bounds the records of all lists that are being answered, as they are in the bucket, in bytes. In memory they take some three times that, as
-// objects and as the answer. It is more than a hundred thousand dumps have, in one list without a limit; pages are never in the way.
+// objects and as the answer. It is more than a hundred thousand dumps have, in one list without a limit.
 const maxListed = 128 << 20
+
+// Lists of at most aPage bytes, as the pages of 500 that kubectl asks for have, have room of their own beside the others, forPages bytes of it: who lists without a limit
+// does not keep everybody else from it.
+const (
+	aPage    = 1 << 20
+	forPages = 8 << 20
+)
 
 // room is the memory that lists have together. Safe for concurrent use.
 type room struct {
@@ -42,12 +49,16 @@ func (l *listRoom) take(n int64) error {
 	r := l.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	limit := r.limit
+	if l.taken+n <= aPage {
+		limit += forPages
+	}
 	switch {
 	case l.left: // the request has ended, and nothing is sent
 		return context.Canceled
 	case l.taken+n > r.limit:
 		return status.TooLarge(fmt.Sprintf("the list has more than %d MiB; ask for it in pages, with the parameter limit", r.limit>>20))
-	case r.taken+n > r.limit:
+	case r.taken+n > limit:
 		return status.TooManyLists(r.limit)
 	}
 	l.taken += n
