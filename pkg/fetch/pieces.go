@@ -185,7 +185,7 @@ func (p *pieces) wait(ctx context.Context, err error) error {
 	if final {
 		return err
 	}
-	if since > p.giveUp {
+	if since > p.giveUp && !refused { // why it refuses is the better answer, and comes soon
 		return fmt.Errorf("%w: nothing arrived for %s: %w", ErrIncomplete, since.Round(time.Second), err)
 	}
 	delay := p.delay << min(failures-1, 6)
