@@ -43,7 +43,7 @@ type App struct {
 	Now func() time.Time
 	// Terminal tells whether w is one.
 	Terminal func(w io.Writer) bool
-	// Run runs another program on the App's streams. Its error may be an *exec.ExitError.
+	// Exec runs another program. Its error may be an *exec.ExitError.
 	Exec func(ctx context.Context, c Program) error
 	// Poll is how often a list is watched by asking again, where the server has no watch.
 	Poll time.Duration

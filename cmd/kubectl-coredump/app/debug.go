@@ -8,7 +8,6 @@ import (
 	"debug/elf"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,15 +109,14 @@ func (a *App) debugCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if debuggers[o.debugger] == nil {
-				return usage("--debugger is %q: it must be one of %s", o.debugger, strings.Join(slices.Sorted(maps.Keys(debuggers)), ", "))
+				return usage("--debugger is %q: it must be one of %s", o.debugger, strings.Join(sortedKeys(debuggers), ", "))
 			}
 			o.extra = args[1:]
 			return a.debug(cmd.Context(), args[0], c, o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&c.container, "container", "c", "", "of this container of the pod")
-	f.StringVar(&c.uid, "uid", "", "of the pod with this UID, for a pod name that was used again")
+	c.addFlags(f)
 	f.StringVar(&o.debugger, "debugger", "gdb", "gdb, lldb or delve")
 	f.StringVar(&o.executable, "executable", "", "the executable that crashed, a file here; debug here")
 	f.StringVar(&o.dir, "dir", ".", "with --executable: directory for the core")
@@ -129,7 +127,7 @@ func (a *App) debugCommand() *cobra.Command {
 	f.StringSliceVar(&o.hold, "hold-command", []string{"sleep", "infinity"}, "with --share=process: what keeps the crashed image running")
 	f.StringSliceVar(&o.secrets, "image-pull-secret", nil, "secrets of the namespace to pull images with; those of the crashed pod, while it exists, are used anyway")
 	f.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait until the pod runs")
-	_ = cmd.RegisterFlagCompletionFunc("debugger", cobra.FixedCompletions(slices.Sorted(maps.Keys(debuggers)), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("debugger", cobra.FixedCompletions(sortedKeys(debuggers), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("share", cobra.FixedCompletions([]string{"auto", "image", "process"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -153,7 +151,7 @@ func (a *App) debug(ctx context.Context, arg string, c choice, o debugOptions) e
 	if err := s.need(ctx, s.namespace, mayDownload.of(d.Name)); err != nil {
 		return err
 	}
-	load := &downloader{session: s, workers: 4, giveUp: 5 * time.Minute}
+	load := &downloader{session: s} // with the defaults of fetch.Options
 	if o.image != "" {
 		return load.debugInPod(ctx, d, o)
 	}

@@ -89,8 +89,7 @@ func (a *App) downloadCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&c.container, "container", "c", "", "dumps of this container of the pod")
-	f.StringVar(&c.uid, "uid", "", "dumps of the pod with this UID, for a pod name that was used again")
+	c.addFlags(f)
 	f.IntVar(&c.latest, "latest", 1, "as many of the newest dumps of the pod; 0 for all")
 	f.StringVarP(&output, "output", "o", ".", "directory for the files, made if it is not there; - writes the core to the standard output, in order and over one connection")
 	f.BoolVar(&d.keep, "keep-compressed", false, "keep .core.zst as it is stored; zstd -d decompresses it. It is checked all the same")

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -49,6 +50,12 @@ func (s *session) all(ctx context.Context, namespace string, o metav1.ListOption
 type choice struct {
 	container, uid string
 	latest         int // 0 means all
+}
+
+// addFlags adds those that choose among the dumps of a pod.
+func (c *choice) addFlags(f *pflag.FlagSet) {
+	f.StringVarP(&c.container, "container", "c", "", "of this container of the pod")
+	f.StringVar(&c.uid, "uid", "", "of the pod with this UID, for a pod name that was used again")
 }
 
 // find gives the dumps that the argument means, a dump or a pod, the newest first; at least one.

@@ -48,8 +48,7 @@ func (a *App) infoCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&c.container, "container", "c", "", "of this container of the pod")
-	cmd.Flags().StringVar(&c.uid, "uid", "", "of the pod with this UID, for a pod name that was used again")
+	c.addFlags(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
 	return cmd
 }

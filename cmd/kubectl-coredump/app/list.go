@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -47,7 +46,7 @@ func (a *App) listCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx := cmd.Context()
 			if sortings[l.sortBy] == nil {
-				return usage("--sort-by is %q: it must be one of %s", l.sortBy, strings.Join(slices.Sorted(maps.Keys(sortings)), ", "))
+				return usage("--sort-by is %q: it must be one of %s", l.sortBy, strings.Join(sortedKeys(sortings), ", "))
 			}
 			if !slices.Contains(outputs, l.output) {
 				return usage("--output is %q: it must be one of %s", l.output, strings.Join(outputs[1:], ", "))
@@ -77,7 +76,7 @@ func (a *App) listCommand() *cobra.Command {
 	f.StringVar(&l.sortBy, "sort-by", "time", "what to sort by: time, size, name or pod")
 	f.BoolVarP(&watch, "watch", "w", false, "go on and print new dumps until interrupted")
 	f.StringVarP(&l.output, "output", "o", "", "wide, name, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("sort-by", cobra.FixedCompletions(slices.Sorted(maps.Keys(sortings)), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("sort-by", cobra.FixedCompletions(sortedKeys(sortings), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs[1:], cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
