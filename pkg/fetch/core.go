@@ -63,6 +63,17 @@ func (c *core) check(d Dump) error {
 	return nil
 }
 
+// finish is check, and gives a file that has holes at its end its length.
+func (c *core) finish(d Dump) error {
+	if err := c.check(d); err != nil {
+		return err
+	}
+	if s, ok := c.out.(*sparse); ok {
+		return s.finish()
+	}
+	return nil
+}
+
 // source tells errors of reading from those of decoding.
 type source struct {
 	io.Reader

@@ -52,21 +52,15 @@ func (s *stream) run(ctx context.Context) error {
 			return err
 		}
 		defer r.Close()
-		if err := s.copy(&counted{r, s.pieces}); err != nil {
-			return err
-		}
-		return nil
+		return s.copy(&counted{r, s.pieces})
 	}
 	if s.dump.Compressed && !s.o.KeepCompressed {
 		t, err := seekable.ReadTable(ctx, s.open, s.dump.ObjectSize)
-		switch {
-		case err == nil && smallFrames(t):
-			return s.frames(ctx, t)
-		case err == nil: // as one stream
-		case errors.Is(err, seekable.ErrCorrupt):
-			return fmt.Errorf("%w: %w", ErrWrong, err)
-		case !errors.Is(err, seekable.ErrNoTable):
+		if t, err = usable(t, err, s.dump); err != nil {
 			return err
+		}
+		if t != nil {
+			return s.frames(ctx, t)
 		}
 	}
 	r, err := s.open(ctx, 0, s.dump.ObjectSize)
@@ -91,9 +85,6 @@ func (s *stream) copy(r io.Reader) error {
 }
 
 func (s *stream) frames(ctx context.Context, t *seekable.Table) error {
-	if t.Size() != s.dump.Size {
-		return fmt.Errorf("%w: the seek table has a core of %d bytes, the record says %d", ErrWrong, t.Size(), s.dump.Size)
-	}
 	r, err := seekable.Open(ctx, t, s.open, 0, t.Size(), s.o.Workers)
 	if err != nil {
 		return err

@@ -44,6 +44,11 @@ func (u *unpacker) table(ctx context.Context) (*seekable.Table, error) {
 		}
 		t, err = seekable.ReadTable(ctx, open, u.dump.ObjectSize)
 	}
+	return usable(t, err, u.dump)
+}
+
+// usable takes what ReadTable gave of a dump. The table is nil where there is none, or none to be used: then the object is one stream.
+func usable(t *seekable.Table, err error, d Dump) (*seekable.Table, error) {
 	switch {
 	case errors.Is(err, seekable.ErrNoTable):
 		return nil, nil
@@ -51,8 +56,8 @@ func (u *unpacker) table(ctx context.Context) (*seekable.Table, error) {
 		return nil, fmt.Errorf("%w: %w", ErrWrong, err)
 	case err != nil:
 		return nil, err
-	case t.Size() != u.dump.Size:
-		return nil, fmt.Errorf("%w: the seek table has a core of %d bytes, the record says %d", ErrWrong, t.Size(), u.dump.Size)
+	case t.Size() != d.Size:
+		return nil, fmt.Errorf("%w: the seek table has a core of %d bytes, the record says %d", ErrWrong, t.Size(), d.Size)
 	case !smallFrames(t):
 		return nil, nil
 	}
@@ -136,7 +141,7 @@ func (u *unpacker) run(ctx context.Context, t *seekable.Table) error {
 			return local(err)
 		}
 	}
-	return u.finish(c)
+	return c.finish(u.dump)
 }
 
 // stream takes the core out of an object without a seek table, from its start.
@@ -148,7 +153,7 @@ func (u *unpacker) stream(ctx context.Context) error {
 	if err := c.decompress(&follower{ctx, u.pieces, 0, u.dump.ObjectSize}, u.dump.Compressed, u.workers); err != nil {
 		return err
 	}
-	return u.finish(c)
+	return c.finish(u.dump)
 }
 
 // core begins behind the first n bytes of out.
@@ -200,16 +205,6 @@ func (u *unpacker) resume(ctx context.Context, t *seekable.Table) (*core, error)
 		c.out = behind.out
 	}
 	return c, err
-}
-
-func (u *unpacker) finish(c *core) error {
-	if err := c.check(u.dump); err != nil {
-		return err
-	}
-	if s, ok := c.out.(*sparse); ok {
-		return s.finish()
-	}
-	return nil
 }
 
 // need estimates how many bytes of disk are missing for the rest of the object and for the core. Frames that compress a thousandfold are zeros, which

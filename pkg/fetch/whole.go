@@ -68,7 +68,7 @@ func (d *download) wholeOnce(ctx context.Context, p *pieces) error {
 	if err := c.decompress(counted, d.dump.Compressed, d.o.Workers); err != nil {
 		return err
 	}
-	return (&unpacker{dump: d.dump}).finish(c)
+	return c.finish(d.dump)
 }
 
 // localWriter marks the errors of a local file as such.
