@@ -5,6 +5,7 @@ package download
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -17,6 +18,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
+	"example.io/coredump/pkg/registry/slots"
+	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/storage"
 )
 
@@ -51,7 +54,7 @@ type Config struct {
 // Server runs downloads, a limited number at a time. Safe for concurrent use.
 type Server struct {
 	Config
-	slots   *slots
+	slots   *slots.Slots
 	bundles *bundles
 }
 
@@ -60,9 +63,17 @@ func NewServer(c Config) *Server {
 	registerMetrics()
 	return &Server{
 		Config:  c,
-		slots:   &slots{limit: c.MaxConcurrent, perUser: c.MaxPerUser, users: map[string]int{}},
+		slots:   slots.New(c.MaxConcurrent, c.MaxPerUser),
 		bundles: newBundles(c.Cores),
 	}
+}
+
+// full is the Status of who gets no slot.
+func (s *Server) full(err error) error {
+	if errors.Is(err, slots.ErrUser) {
+		return status.TooManyDownloadsOfUser(s.MaxPerUser)
+	}
+	return status.TooManyDownloads(s.MaxConcurrent)
 }
 
 // Object is what is asked for, an object of the API.

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
-	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"example.io/coredump/pkg/apis/coredump/v1alpha1"
 	"example.io/coredump/pkg/registry/access"
@@ -62,12 +61,14 @@ func (t *transfer) serve(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	t.format = q.Format.Name
-	release, err := t.server.slots.take(userOf(ctx))
+	release, err := t.server.slots.Take(ctx)
 	if err != nil {
 		rejected.Inc()
-		return err
+		return t.server.full(err)
 	}
 	defer release()
+	inflight.Inc()
+	defer inflight.Dec()
 
 	records, err := t.find(ctx, q)
 	if err != nil {
@@ -124,13 +125,6 @@ func (t *transfer) send(w http.ResponseWriter, req *http.Request, f Format, c co
 		return t.pass(in, source)
 	}
 	return t.compress(c.codec, in)
-}
-
-func userOf(ctx context.Context) string {
-	if u, ok := request.UserFrom(ctx); ok {
-		return u.GetName()
-	}
-	return ""
 }
 
 // authorize asks for the right to dump once more. By the name dump the request itself has been authorized for it; by the name proxy,

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/watch"
-	apirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"example.io/coredump/pkg/registry/slots"
 	"example.io/coredump/pkg/registry/status"
 	"example.io/coredump/pkg/storage"
 )
@@ -78,10 +78,10 @@ type Config struct {
 // Hub has the pollers. Safe for concurrent use.
 type Hub struct {
 	config Config
+	open   *slots.Slots // of the watches
 
 	mu      sync.Mutex
 	pollers map[pollerKey]*poller
-	users   map[string]int // the watches of each, none that is 0
 }
 
 // pollerKey is what those have in common who share a poller.
@@ -93,7 +93,7 @@ type pollerKey struct {
 // NewHub makes a hub.
 func NewHub(c Config) *Hub {
 	registerMetrics()
-	return &Hub{config: c, pollers: map[pollerKey]*poller{}, users: map[string]int{}}
+	return &Hub{config: c, open: slots.New(slots.Unbounded, maxPerUser), pollers: map[pollerKey]*poller{}}
 }
 
 // Watch begins a watch, which ends with ctx or when it is stopped. Its errors are Statuses.
@@ -103,9 +103,9 @@ func (h *Hub) Watch(ctx context.Context, req Request) (watch.Interface, error) {
 		return nil, err
 	}
 	req.source = h.config.Source
-	leave, err := h.enter(ctx)
+	leave, err := h.open.Take(ctx)
 	if err != nil {
-		return nil, err
+		return nil, status.TooManyWatchesOfUser(maxPerUser)
 	}
 	p := h.acquire(pollerKey{req.Scope, req.View})
 	w, err := p.join(ctx, req, from)
@@ -122,27 +122,6 @@ func (h *Hub) Watch(ctx context.Context, req Request) (watch.Interface, error) {
 		w.run(ctx)
 	}()
 	return w, nil
-}
-
-// enter counts a watch of the user of ctx until it is left. The error is a Status: he has too many.
-func (h *Hub) enter(ctx context.Context) (leave func(), err error) {
-	name := ""
-	if u, ok := apirequest.UserFrom(ctx); ok {
-		name = u.GetName()
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.users[name] == maxPerUser {
-		return nil, status.TooManyWatchesOfUser(maxPerUser)
-	}
-	h.users[name]++
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.users[name]--; h.users[name] == 0 {
-			delete(h.users, name)
-		}
-	}, nil
 }
 
 // acquire gives the poller, which stays until it is released.
