@@ -33,17 +33,7 @@ func (r *REST) Watch(ctx context.Context, opts *metainternalversion.ListOptions)
 		Options: opts,
 		New:     r.New,
 		Initial: func(ctx context.Context) iter.Seq2[runtime.Object, error] {
-			return func(yield func(runtime.Object, error) bool) {
-				for l, err := range r.visible(ctx, q, "", 0, &revision.Set{}) {
-					if err != nil {
-						yield(nil, err)
-						return
-					}
-					if !yield(own(l.Record), nil) {
-						return
-					}
-				}
-			}
+			return watching.Objects(r.visible(ctx, q, "", 0, &revision.Set{}), func(l storage.Listing) runtime.Object { return own(l.Record) })
 		},
 		Events: func(_ context.Context, b *watching.Batch) ([]watch.Event, error) { return q.events(b), nil },
 		Status: func(err error) error { return status.Of(ctx, err, resource, "") },

@@ -33,17 +33,7 @@ func (r *REST) Watch(ctx context.Context, opts *metainternalversion.ListOptions)
 		Options: opts,
 		New:     r.New,
 		Initial: func(ctx context.Context) iter.Seq2[runtime.Object, error] {
-			return func(yield func(runtime.Object, error) bool) {
-				for s, err := range r.summaries(ctx, namespace, q, "", &revision.Set{}) {
-					if err != nil {
-						yield(nil, err)
-						return
-					}
-					if !yield(s.endpoint(), nil) {
-						return
-					}
-				}
-			}
+			return watching.Objects(r.summaries(ctx, namespace, q, "", &revision.Set{}), func(s podSummary) runtime.Object { return s.endpoint() })
 		},
 		Events: func(ctx context.Context, b *watching.Batch) ([]watch.Event, error) { return r.events(ctx, q, view, b) },
 		Status: func(err error) error { return status.Of(ctx, err, resource, "") },

@@ -57,6 +57,21 @@ type Request struct {
 	source Source // of the Hub
 }
 
+// Objects yields what object makes of each of all, for Request.Initial.
+func Objects[T any](all iter.Seq2[T, error], object func(T) runtime.Object) iter.Seq2[runtime.Object, error] {
+	return func(yield func(runtime.Object, error) bool) {
+		for one, err := range all {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(object(one), nil) {
+				return
+			}
+		}
+	}
+}
+
 // Change is a change of a dump that the view has.
 type Change struct {
 	// Type is watch.Added, watch.Modified or watch.Deleted.
