@@ -28,23 +28,28 @@ func (s *Spool) TakeLost() (uint64, error) {
 }
 
 // changeLost changes the number under a lock, and gives what it was before.
-func (s *Spool) changeLost(change func(uint64) uint64) (uint64, error) {
+func (s *Spool) changeLost(change func(uint64) uint64) (was uint64, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("count lost dumps: %w", err)
+		}
+	}()
 	f, err := s.root.OpenFile(lostFile, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return 0, fmt.Errorf("count lost dumps: %w", err)
+		return 0, err
 	}
 	defer f.Close()
 	if err := flock(f, unix.LOCK_EX); err != nil {
-		return 0, fmt.Errorf("count lost dumps: %w", err)
+		return 0, err
 	}
 	var b [8]byte
 	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
-		return 0, fmt.Errorf("count lost dumps: %w", err)
+		return 0, err
 	}
 	n := binary.LittleEndian.Uint64(b[:])
 	binary.LittleEndian.PutUint64(b[:], change(n))
 	if _, err := f.WriteAt(b[:], 0); err != nil {
-		return 0, fmt.Errorf("count lost dumps: %w", err)
+		return 0, err
 	}
 	return n, nil
 }

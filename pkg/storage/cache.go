@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// DefaultCacheSize bounds the cache, see Dumps.LimitCache.
-	DefaultCacheSize = 32 << 20
+	// defaultCacheSize bounds the cache, see Dumps.LimitCache.
+	defaultCacheSize = 32 << 20
 	// cacheOverhead is what an entry takes beyond its texts.
 	cacheOverhead = 1 << 10
 )

@@ -30,7 +30,7 @@ type Dumps struct {
 // NewDumps gives the dumps in the bucket.
 func NewDumps(b Bucket) *Dumps {
 	return &Dumps{
-		bucket: b, cache: newRecordCache(DefaultCacheSize),
+		bucket: b, cache: newRecordCache(defaultCacheSize),
 		bodies: newLRU[bodyKey, body](bodyCacheSize), tables: newLRU[tableKey, *seekable.Table](tableCacheSize), long: make(chan struct{}, longTables),
 	}
 }
