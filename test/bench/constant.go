@@ -144,8 +144,11 @@ func measureSent(client *exec.Cmd, server *cluster.Process, want int64) (s sent,
 		return s, err
 	}
 	s.took = time.Since(start)
-	if _, err := fmt.Sscan(string(out), &s.bytes); err != nil || s.bytes != want {
-		return s, fmt.Errorf("%v gave %d bytes, want %d (%w)", client.Args, s.bytes, want, err)
+	if _, err := fmt.Sscan(string(out), &s.bytes); err != nil {
+		return s, err
+	}
+	if s.bytes != want {
+		return s, fmt.Errorf("%v gave %d bytes, want %d", client.Args, s.bytes, want)
 	}
 	after, err := cpuOf(server.PID())
 	s.cpu = after - before

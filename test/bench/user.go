@@ -11,21 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 )
 
 // user is a command of somebody who has kubectl, the plugin, and the right to everything. What it prints is thrown away unless the caller says otherwise.
 func (d *largeDownload) user(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
-	path := d.Assets + ":" + d.bin + ":/usr/bin:/bin"
-	for p := range strings.SplitSeq(path, ":") { // exec looks into the PATH of this process
-		if _, err := os.Stat(filepath.Join(p, program)); err == nil {
-			program = filepath.Join(p, program)
-			break
-		}
-	}
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, "/usr/bin/env", append([]string{program}, args...)...) // which looks into its own PATH, and becomes the program
 	cmd.Dir = dir
-	cmd.Env = []string{"KUBECONFIG=" + d.Admin, "HOME=" + d.Dir, "PATH=" + path}
+	cmd.Env = []string{"KUBECONFIG=" + d.Admin, "HOME=" + d.Dir, "PATH=" + d.Assets + ":" + d.bin + ":/usr/bin:/bin"}
 	return cmd
 }
 

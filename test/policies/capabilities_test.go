@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"example.io/coredump/pkg/corefile/corefiletest"
+	"example.io/coredump/test/required"
 )
 
 // capabilities are those that artifacts/base gives the node handler.
@@ -40,11 +41,7 @@ func capabilities(t *testing.T) []string {
 // on files as pods leave them. Without any one of the capabilities that are there for files one of them stays. (SETUID and SETGID: copy_test.go.)
 func TestTheNodeHandlersCapabilitiesAreEnoughAndNoneIsTooMany(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil || os.Geteuid() != 0 {
-		const msg = "SKIPPED, NOT PASSED: needs root and setpriv (util-linux)"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(msg)
-		}
-		t.Skip(msg)
+		required.Missing(t, "needs root and setpriv (util-linux)")
 	}
 	binary := filepath.Join(t.TempDir(), "nodehandler")
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/nodehandler").CombinedOutput(); err != nil {

@@ -21,6 +21,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+
+	"example.io/coredump/test/required"
 )
 
 func TestDebugHere(t *testing.T) {
@@ -196,7 +198,7 @@ func TestRootIsFound(t *testing.T) {
 // A process that runs a file that its user may not read shows its root to nobody but root.
 func TestRootThatTheKernelDoesNotShow(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("making processes of another user needs root")
+		required.Missing(t, "making processes of another user needs root")
 	}
 	dir, err := os.MkdirTemp("/tmp", "coredump-test-root-") // where others may go
 	if err != nil {
@@ -232,7 +234,7 @@ func TestBuildID(t *testing.T) {
 	}
 	want, err := exec.Command("sh", "-c", "readelf -n /bin/sh | sed -n 's/.*Build ID: //p'").Output()
 	if err != nil || len(want) == 0 {
-		t.Skip("no readelf")
+		required.Missing(t, "no readelf (binutils)")
 	}
 	if id := buildID("/bin/sh"); id != strings.TrimSpace(string(want)) {
 		t.Errorf("of /bin/sh: %q, readelf says %q", id, want)

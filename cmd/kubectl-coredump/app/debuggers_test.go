@@ -5,11 +5,14 @@ package app
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.io/coredump/test/required"
 )
 
 // Programs that crash: in a library, for the debuggers of C, and one for delve.
@@ -34,7 +37,7 @@ func coreOf(t *testing.T, program, core string) {
 	t.Helper()
 	out, err := exec.Command("gdb", "-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "run", "-ex", "generate-core-file "+core, "-ex", "kill", program).CombinedOutput()
 	if _, e := os.Stat(core); e != nil {
-		t.Skipf("NOT TESTED: gdb cannot run a program here: %v\n%s", err, out)
+		required.Missing(t, fmt.Sprintf("gdb cannot run a program here: %v\n%s", err, out))
 	}
 }
 
@@ -43,7 +46,7 @@ func coreOf(t *testing.T, program, core string) {
 func TestRealDebuggersOpenARealCore(t *testing.T) {
 	for _, program := range []string{"gcc", "gdb"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("NOT TESTED: %v", err)
+			required.Missing(t, err.Error())
 		}
 	}
 	dir := t.TempDir()
