@@ -23,6 +23,7 @@ import (
 
 	"example.io/coredump/pkg/registry/httprange"
 	"example.io/coredump/pkg/seekable"
+	"example.io/coredump/pkg/seekable/seekabletest"
 )
 
 // server has one object, and what goes wrong with it.
@@ -118,23 +119,8 @@ func (s *server) Object() *Object {
 	return &Object{Client: http.DefaultClient, Ranges: s.http.URL + "/dump", Whole: s.http.URL + "/proxy", Stall: 10 * time.Second}
 }
 
-// likeCore is content that compresses as cores do: here zeros, there text, there noise.
-func likeCore(r *rand.Rand, n int) []byte {
-	b := make([]byte, n)
-	for i := 0; i < n; {
-		size := min(1+r.IntN(n/8+1), n-i)
-		switch piece := b[i : i+size]; r.IntN(3) {
-		case 0:
-			for j := range piece {
-				piece[j] = byte(r.Uint32())
-			}
-		case 1:
-			copy(piece, strings.Repeat("the quick brown fox ", size/20+1))
-		}
-		i += size
-	}
-	return b
-}
+// likeCore is content that compresses as cores do.
+func likeCore(r *rand.Rand, n int) []byte { return seekabletest.LikeCore(r, n, n/8+1) }
 
 func compress(t testing.TB, content []byte, frame int) []byte {
 	t.Helper()

@@ -13,11 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
+
+	"example.io/coredump/pkg/seekable/seekabletest"
 )
 
 // compress gives a stream, written in pieces of odd sizes.
@@ -44,22 +45,9 @@ func compress(t testing.TB, content []byte, o Options) []byte {
 	return b.Bytes()
 }
 
-// likeCore is content that compresses as cores do: here zeros, there text, there noise.
+// likeCore is content that compresses as cores do.
 func likeCore(n int) []byte {
-	b := make([]byte, n)
-	for i := 0; i < n; {
-		size := min(1+rand.IntN(n/3+1), n-i)
-		switch piece := b[i : i+size]; rand.IntN(3) {
-		case 0:
-			for j := range piece {
-				piece[j] = byte(rand.Uint32())
-			}
-		case 1:
-			copy(piece, strings.Repeat("the quick brown fox ", size/20+1))
-		}
-		i += size
-	}
-	return b
+	return seekabletest.LikeCore(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), n, n/3+1)
 }
 
 // requests opens ranges of b and counts the bytes that were asked for.
